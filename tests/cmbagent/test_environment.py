@@ -1,0 +1,202 @@
+"""The environment for executed code: made from a lock, remade when it does not fit, never half."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cmbagent import environment
+from cmbagent.environment import InstallFailed, install, state
+
+SCRIPT = environment.__file__
+
+
+def tell_nobody(_: str) -> None:
+    pass
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    """An empty lock: making a real environment of it takes a second or two and no network."""
+    path = tmp_path / "science.txt"
+    path.write_text("# nothing\n")
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "place with spaces" / "env"
+
+
+@pytest.fixture(autouse=True)
+def parent_folder(place: Path) -> None:
+    place.parent.mkdir()
+
+
+def test_absent_before_anything_was_done(place: Path, lock: Path) -> None:
+    found = state(place, lock)
+    assert (found.state, found.remedy) == ("absent", "make science")
+
+
+def test_made_and_ready(place: Path, lock: Path) -> None:
+    told: list[str] = []
+    install(place, [lock], told.append)
+    assert state(place, lock).state == "ready"
+    assert subprocess.run([place / "bin" / "python", "-c", ""], check=False).returncode == 0
+    assert told == ["making env"]
+
+
+def test_a_ready_environment_is_left_alone(place: Path, lock: Path) -> None:
+    install(place, [lock], tell_nobody)
+    (place / "witness").touch()
+    told: list[str] = []
+    install(place, [lock], told.append)
+    assert (place / "witness").exists()
+    assert told == []
+
+
+def test_remade_when_the_lock_changes(place: Path, lock: Path) -> None:
+    install(place, [lock], tell_nobody)
+    (place / "witness").touch()
+    lock.write_text("# something else\n")
+    assert state(place, lock).state == "absent"
+    install(place, [lock], tell_nobody)
+    assert state(place, lock).state == "ready"
+    assert not (place / "witness").exists()
+
+
+def test_a_further_lock_is_added_without_making_it_anew(
+    place: Path, lock: Path, tmp_path: Path
+) -> None:
+    install(place, [lock], tell_nobody)
+    (place / "witness").touch()
+    more = tmp_path / "dev.txt"
+    more.write_text("# more\n")
+    install(place, [lock, more], tell_nobody)
+    assert (place / "witness").exists()
+    assert state(place, lock).state == state(place, more).state == "ready"
+
+
+def test_an_addition_that_fails_leaves_what_was_there(
+    place: Path, lock: Path, tmp_path: Path
+) -> None:
+    install(place, [lock], tell_nobody)
+    more = tmp_path / "dev.txt"
+    more.write_text("not a requirement\n")
+    with pytest.raises(InstallFailed):
+        install(place, [lock, more], tell_nobody)
+    assert state(place, lock).state == "ready"
+
+
+def test_a_moved_environment_does_not_fit(place: Path, lock: Path, tmp_path: Path) -> None:
+    install(place, [lock], tell_nobody)
+    moved = tmp_path / "moved"
+    place.parent.rename(moved)
+    assert state(moved / "env", lock).state == "absent"
+
+
+def test_a_failure_says_why_and_leaves_nothing(
+    place: Path, lock: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # as good as no network, and at once
+    lock.write_text(f"numpy==2.4.6 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(InstallFailed):
+        install(place, [lock], tell_nobody)
+    found = state(place, lock)
+    assert found.state == "failed"
+    assert "No matching distribution" in found.detail
+    assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("ERROR: Could not install: [Errno 28] No space left on device", "The disk is full."),
+        ("THESE PACKAGES DO NOT MATCH: x do not match the hashes", "not the ones in the lock"),
+        ("WARNING: Retrying after NewConnectionError: [Errno 101]", "No package index"),
+        ("ERROR: No matching distribution found for camb", "no built file for Python 3"),
+    ],
+)
+def test_the_cause_is_told_in_a_sentence(line: str, sentence: str) -> None:
+    assert sentence in environment._explain(["Collecting camb", line, ""])
+
+
+def test_a_failed_environment_is_tried_again(place: Path, lock: Path) -> None:
+    lock.write_text("not a requirement\n")
+    with pytest.raises(InstallFailed):
+        install(place, [lock], tell_nobody)
+    lock.write_text("# good\n")
+    install(place, [lock], tell_nobody)
+    assert state(place, lock).state == "ready"
+
+
+@pytest.mark.parametrize(
+    ("line", "step"),
+    [
+        ("Collecting camb==2.0.5 (from -r science.txt (line 14))", "looking for camb"),
+        ("  Downloading scipy-1.17.1-cp311-x.whl (35.0 MB)", "downloading scipy 1.17.1 (35.0 MB)"),
+        ("  Downloading scipy-1.17.1-cp311-x.whl", "downloading scipy 1.17.1"),
+        ("Installing collected packages: a, b, c", "installing 3 packages"),
+        ("  Using cached numpy-2.4.6-cp311-x.whl (16.8 MB)", ""),
+    ],
+)
+def test_progress_in_few_words(line: str, step: str) -> None:
+    assert environment._step(line) == step
+
+
+def wait_for(place: Path, lock: Path, word: str) -> None:
+    deadline = time.monotonic() + 30
+    while state(place, lock).state != word:
+        assert time.monotonic() < deadline, state(place, lock)
+        time.sleep(0.01)
+
+
+def test_a_killed_installer_is_seen_and_mended(place: Path, lock: Path) -> None:
+    argv = [sys.executable, "-I", SCRIPT, "install", str(place), str(lock)]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as installer:
+        wait_for(place, lock, "installing")
+        installer.send_signal(signal.SIGKILL)
+    found = state(place, lock)
+    assert found.state == "failed"
+    assert "Interrupted" in found.detail
+    install(place, [lock], tell_nobody)
+    assert state(place, lock).state == "ready"
+
+
+def test_who_comes_second_waits(place: Path, lock: Path) -> None:
+    with (place.parent / "env.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert state(place, lock).state == "installing"
+        argv = [sys.executable, "-I", SCRIPT, "install", str(place), str(lock)]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as second:
+            assert second.stdout
+            assert "waiting for another installation" in second.stdout.readline()
+            assert second.poll() is None
+            fcntl.flock(held, fcntl.LOCK_UN)
+            second.communicate(timeout=60)
+            assert second.returncode == 0
+    assert state(place, lock).state == "ready"
+
+
+@pytest.mark.parametrize("garbage", ["", "[]", "null", '{"state": "ready"}', "\x00"])
+def test_a_broken_record_counts_as_none(place: Path, lock: Path, garbage: str) -> None:
+    (place.parent / "env.state.json").write_text(garbage)
+    assert state(place, lock).state == "absent"
+
+
+def test_the_command_says_what_to_do_and_exits_with_1(place: Path, lock: Path) -> None:
+    lock.write_text("not a requirement\n")
+    argv = [sys.executable, "-I", SCRIPT, "install", str(place), str(lock)]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "could not be made" in ended.stdout
+    assert json.loads((place.parent / "env.state.json").read_text())["state"] == "failed"
