@@ -1,0 +1,1 @@
+"""Durable questions to a person. The room stands; its furniture comes with approvals."""

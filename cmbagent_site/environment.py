@@ -1,0 +1,129 @@
+"""Typed reading of environment variables that collects what is wrong instead of raising."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
+
+
+class EnvironmentReader:
+    """Reads settings; `problems` holds (what is wrong, how to mend it) for each unusable one."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self.problems: list[tuple[str, str]] = []
+
+    def refuse(self, problem: str, remedy: str) -> None:
+        self.problems.append((problem, remedy))
+
+    def text(self, name: str, default: str) -> str:
+        return self._values.get(name, "").strip() or default
+
+    def boolean(self, name: str, *, default: bool) -> bool:
+        word = self.text(name, str(default)).lower()
+        if word not in _TRUE | _FALSE:
+            self.refuse(f"{name}={word!r} is neither yes nor no.", f"Set {name} to 1 or 0.")
+        return word in _TRUE
+
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        word = self.text(name, default).upper()
+        if word in allowed:
+            return word
+        self.refuse(f"{name}={word!r} is unknown.", f"Use one of {', '.join(allowed)}.")
+        return default
+
+    def number(
+        self, name: str, default: float, *, minimum: float, maximum: float = float("inf")
+    ) -> float:
+        raw = self.text(name, str(default))
+        try:
+            value = float(raw)
+        except ValueError:
+            value = float("nan")
+        if minimum <= value <= maximum:
+            return value
+        self.refuse(f"{name}={raw!r} is not a number it can be.", _range(name, minimum, maximum))
+        return default
+
+    def integer(self, name: str, default: int, *, minimum: int, maximum: int = 2**31 - 1) -> int:
+        raw = self.text(name, str(default))
+        if raw.isascii() and raw.isdigit() and minimum <= int(raw) <= maximum:
+            return int(raw)
+        self.refuse(
+            f"{name}={raw!r} is not a whole number it can be.", _range(name, minimum, maximum)
+        )
+        return default
+
+    def optional_integer(self, name: str, *, minimum: int) -> int | None:
+        return self.integer(name, minimum, minimum=minimum) if self.text(name, "") else None
+
+    def url(self, name: str, default: str) -> str:
+        value = self.text(name, default).rstrip("/")
+        parts = self.parsed(name, urlsplit, value) or urlsplit(default)
+        if parts.scheme in {"http", "https"} and parts.netloc and not parts.path:
+            return value
+        self.refuse(f"{name}={value!r} is no web address.", f"Set {name} like https://host.example")
+        return default
+
+    def path(self, name: str, default: Path) -> Path:
+        return Path(self.text(name, str(default))).expanduser().absolute()
+
+    def paths(self, name: str) -> list[Path]:
+        return [Path(item).absolute() for item in self.text(name, "").split(":") if item]
+
+    def parsed(self, name: str, parse: Callable[[str], T], value: str) -> T:
+        """What `parse` makes of the value; a ValueError becomes a problem and an empty result."""
+        try:
+            return parse(value)
+        except ValueError as error:
+            self.refuse(f"{name} cannot be read: {type(error).__name__}.", f"Mend or unset {name}.")
+            return parse("") if parse is urlsplit else {}  # type: ignore[return-value]  # empty
+
+
+def _range(name: str, minimum: float, maximum: float) -> str:
+    upper = f" to {maximum:g}" if maximum < 2**31 - 1 else " or more"
+    return f"Set {name} to {minimum:g}{upper}, or unset it."
+
+
+def boot_id() -> str:
+    """Eight characters that change when the machine starts anew: old process numbers are void."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    except OSError:
+        return "unknown"
+
+
+def secret_key(file: Path, env: EnvironmentReader) -> str:
+    """The key in `file`, made there (0600) at the first start; two starts at once agree on one."""
+    if given := env.text("DJANGO_SECRET_KEY", ""):
+        return given
+    try:
+        if not file.exists():
+            _write_once(file, secrets.token_urlsafe(50))
+        if key := file.read_text().strip():
+            return key
+        env.refuse(f"{file} is empty.", "Delete it: the next start makes a new one.")
+    except OSError as error:
+        env.refuse(f"The secret key {file} cannot be used: {error.strerror}.", "Mend its rights.")
+    return secrets.token_urlsafe(50)
+
+
+def _write_once(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as handle:
+        handle.write(text)
+    try:
+        os.link(temporary, file)  # fails if another process was first: its key holds
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()

@@ -1,0 +1,72 @@
+"""Which confinement this host offers to executed code, probed once per worker host."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+from cmbagent.sandbox import Limits, Probe, probe
+
+if TYPE_CHECKING:
+    from cmbagent import wire
+
+# The worker command probes and tells its children; a process without it probes for itself.
+PROBED = "CMBAGENT_SANDBOX_PROBED"
+_FIRST_UID = 1_900_000_000  # far above every account of a machine
+_UIDS = 100_000_000
+
+
+def probe_host() -> dict[str, int | str | None]:
+    """Really runs something confined in each level. Remembered for this process's children."""
+    found = probe(_readable())
+    report: dict[str, int | str | None] = {
+        "level": _accepted(found),
+        "remedy": found.remedy,
+        "report": "; ".join(f"level {level}: {how}" for level, how in found.tried.items()),
+    }
+    os.environ[PROBED] = json.dumps(report)
+    return report
+
+
+def _accepted(found: Probe) -> int | None:
+    """Level 3 confines little: it is used only where the operator accepted that."""
+    if settings.SANDBOX_ACCEPTED_LEVEL == 3 and found.level is None:
+        return 3
+    return found.level if found.level in {1, 2} else None
+
+
+def _report() -> dict[str, int | str | None]:
+    known = os.environ.get(PROBED)
+    report: dict[str, int | str | None] = json.loads(known) if known else probe_host()
+    return report
+
+
+def level_of_host() -> int | None:
+    level = _report()["level"]
+    return int(level) if level is not None else None
+
+
+def for_session(session_id: uuid.UUID) -> wire.Sandbox:
+    """What an engine is told. As root, each session's code is a user of its own."""
+    report = _report()
+    uid = _FIRST_UID + session_id.int % _UIDS if os.geteuid() == 0 else None
+    return {
+        "level": report["level"],  # type: ignore[typeddict-item]  # 1, 2, 3 or None
+        "remedy": str(report["remedy"]),
+        "uid": uid,
+        "readable": list(_readable()),
+    }
+
+
+def _readable() -> tuple[str, ...]:
+    return (str(settings.SCIENCE_ENV), *(str(root) for root in settings.DATA_ROOTS))
+
+
+def limits() -> dict[str, int]:
+    """What one execution may use; settings.CODE_LIMITS changes single values."""
+    return dataclasses.asdict(Limits(**settings.CODE_LIMITS))

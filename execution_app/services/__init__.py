@@ -1,0 +1,68 @@
+"""The only writers of runs and what they made.
+
+Lock order everywhere: run, approval, session. Leases use the database's clock.
+"""
+
+from execution_app.services.claims import (
+    Claim,
+    Requests,
+    claim_run,
+    last_console_line,
+    record_batch,
+    record_process_group,
+    release_run,
+    renew_lease,
+)
+from execution_app.services.files import (
+    FoundFile,
+    artifact_file,
+    record_artifacts,
+    session_folder,
+    store_bytes,
+    store_upload,
+    work_dir,
+)
+from execution_app.services.repair import (
+    after_crash,
+    error_columns,
+    reap_runs,
+    release_dead_supervisor,
+    waiting_for_a_worker,
+)
+from execution_app.services.runs import (
+    cancel_run,
+    delete_session,
+    pause_run,
+    resume_run,
+    retry_run,
+    start_run,
+)
+
+__all__ = [
+    "Claim",
+    "FoundFile",
+    "Requests",
+    "after_crash",
+    "artifact_file",
+    "cancel_run",
+    "claim_run",
+    "delete_session",
+    "error_columns",
+    "last_console_line",
+    "pause_run",
+    "reap_runs",
+    "record_artifacts",
+    "record_batch",
+    "record_process_group",
+    "release_dead_supervisor",
+    "release_run",
+    "renew_lease",
+    "resume_run",
+    "retry_run",
+    "session_folder",
+    "start_run",
+    "store_bytes",
+    "store_upload",
+    "waiting_for_a_worker",
+    "work_dir",
+]

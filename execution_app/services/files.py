@@ -1,0 +1,141 @@
+"""Files of sessions: work directories, uploads, artifacts kept once by digest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import unicodedata
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from cmbagent import workdir
+from execution_app.errors import UploadInvalid, UploadTooLarge
+from execution_app.models import Artifact
+from sessions_app.event_types import FilesUpdated
+from sessions_app.models import Session
+from sessions_app.services import append_events
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file whose bytes are in the blob store already."""
+
+    path: str
+    kind: str
+    mime: str
+    size: int
+    sha256: str
+
+    def shown(self) -> dict[str, str | int]:
+        return {"path": self.path, "kind": self.kind, "mime": self.mime, "size": self.size}
+
+
+def session_folder(session_id: uuid.UUID) -> Path:
+    return Path(settings.SESSIONS_DIR) / str(session_id)
+
+
+def work_dir(session_id: uuid.UUID) -> Path:
+    """The one folder that this session's code may write to; made at the first call."""
+    path = session_folder(session_id) / "work"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def artifact_file(artifact: Artifact) -> Path:
+    """Where its bytes lie."""
+    return blob_path(artifact.sha256)
+
+
+def blob_path(sha256: str) -> Path:
+    return Path(settings.BLOBS_DIR) / sha256[:2] / sha256
+
+
+def record_artifacts(
+    session_id: uuid.UUID, run_id: uuid.UUID | None, files: Sequence[FoundFile]
+) -> None:
+    """Rows for files of a run; a file made again replaces what it was before."""
+    for file in files:
+        Artifact.objects.update_or_create(
+            session_id=session_id,
+            run_id=run_id,
+            path=file.path,
+            defaults={
+                "kind": file.kind,
+                "mime": file.mime,
+                "size": file.size,
+                "sha256": file.sha256,
+            },
+        )
+
+
+def store_bytes(path: str, data: bytes) -> FoundFile:
+    """Put bytes of our own into the blob store under the name of a file."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    target = blob_path(sha256)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = target.with_name(f"{sha256}.{secrets.token_hex(4)}")
+        temporary.write_bytes(data)
+        temporary.rename(target)
+    kind, mime = workdir.classify(path)
+    return FoundFile(path=path, kind=kind, mime=mime, size=len(data), sha256=sha256)
+
+
+def store_upload(session: Session, *, name: str, chunks: Iterable[bytes], by: User) -> Artifact:
+    """Put a person's file into the session. Raises UploadInvalid, UploadTooLarge.
+
+    A file of the same name is replaced for the runs to come; runs that were keep what they made.
+    """
+    path = checked_name(name)
+    found = _store_chunks(path, chunks)
+    workdir.copy_in(work_dir(session.pk), path, blob_path(found.sha256))
+    with transaction.atomic():
+        record_artifacts(session.pk, None, [found])
+        append_events(session.pk, [FilesUpdated(files=[found.shown() | {"by": by.get_username()}])])
+        return Artifact.objects.get(session=session, run=None, path=path)
+
+
+def checked_name(name: str) -> str:
+    """The plain file name of an upload. Raises UploadInvalid."""
+    base = unicodedata.normalize("NFC", name.replace("\\", "/").rpartition("/")[2]).strip()
+    if not base or base.startswith(".") or len(base.encode()) > 200:
+        raise UploadInvalid("The file needs a name of 1 to 200 bytes that begins with no dot.")
+    if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co"} for character in base):
+        raise UploadInvalid("The file's name contains invisible or control characters: rename it.")
+    return base
+
+
+def _store_chunks(path: str, chunks: Iterable[bytes]) -> FoundFile:
+    blobs = Path(settings.BLOBS_DIR)
+    blobs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = blobs / f"upload.{secrets.token_hex(8)}"
+    try:
+        sha256, size = _write_chunks(temporary, chunks)
+        target = blob_path(sha256)
+        target.parent.mkdir(exist_ok=True, mode=0o700)
+        temporary.rename(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    kind, mime = workdir.classify(path)
+    return FoundFile(path=path, kind=kind, mime=mime, size=size, sha256=sha256)
+
+
+def _write_chunks(target: Path, chunks: Iterable[bytes]) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with target.open("xb") as file:
+        for chunk in chunks:
+            size += len(chunk)
+            if size > settings.MAX_UPLOAD_BYTES:
+                raise UploadTooLarge
+            digest.update(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest(), size

@@ -1,0 +1,325 @@
+"""Owns one engine process for one claim of one run: pipes in, batches out, requests obeyed."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import structlog
+from django.conf import settings
+from structlog.contextvars import bound_contextvars
+
+from cmbagent import wire
+from execution_app import control, sandbox, services
+from execution_app.collector import Collection, Collector
+from execution_app.console import Console, Stream
+from execution_app.endings import Ending, settle
+from execution_app.engine_process import EngineProcess, bury_engine_before, engine_environment
+from execution_app.errors import LeaseLost
+from execution_app.outbox import Outbox
+from execution_app.patience import Patience
+from execution_app.services import Claim
+from sessions_app.event_types import Error, FilesUpdated, parse_event
+from sessions_app.hints import keep_one_loop
+
+logger = structlog.get_logger(__name__)
+
+READ_BYTES = 256 * 1024
+OUTCOME_TO_EXIT_SECONDS = 5.0
+MAX_FILES_IN_EVENT = 100
+
+
+class Stop(Enum):
+    """Why the supervisor ends an engine that would go on."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    DRAIN = "drain"
+
+
+def supervise_while_there_is_work() -> None:
+    """Claim runs and see them through until none is claimable or the host drains."""
+    keep_one_loop()
+    owner = control.owner_name(os.getpid())
+    with control.listen() as nudges:
+        try:
+            while not control.is_draining():
+                claim = services.claim_run(owner=owner, sandbox_level=sandbox.level_of_host())
+                if claim is None:
+                    break
+                supervise(claim, nudges)
+        finally:
+            control.remove_socket(os.getpid())
+
+
+def supervise(claim: Claim, nudges: socket.socket) -> None:
+    """See one claimed run through to whatever its end is."""
+    with bound_contextvars(
+        session=str(claim.session_id), run=str(claim.run_id), attempt=claim.attempt
+    ):
+        logger.info("run_claimed")
+        try:
+            Supervisor(claim, nudges).run()
+        except LeaseLost:
+            logger.warning("lease_lost")
+
+
+class Supervisor:
+    """One selector loop over the engine's pipes and channel, nudges and the timer."""
+
+    def __init__(self, claim: Claim, nudges: socket.socket) -> None:
+        self._claim = claim
+        self._nudges = nudges
+        self._work_dir = services.work_dir(claim.session_id)
+        host, group = claim.before
+        if host == settings.HOST_NAME and group is not None:
+            bury_engine_before(str(claim.run_id), group)
+        self._collector = _collector(claim, self._work_dir)
+        self._engine = EngineProcess(
+            str(claim.run_id), self._work_dir, engine_environment(self._work_dir)
+        )
+        self._patience = Patience(self._engine, self._is_asked_to_drain)
+        self._outbox = Outbox(claim, Console(_next_line(claim)), self._patience)
+        self._messages = wire.Lines()
+        self._selector = selectors.DefaultSelector()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="collector")
+        self._collecting: Future[Collection] | None = None
+        self._wake, self._waker = os.pipe()
+        self._stop: Stop | None = None
+        self._outcome: wire.Outcome | None = None
+        self._engine_gone = False
+        self._asked_by = ""
+        self._draining = False
+
+    # -- the loop -----------------------------------------------------------------------------
+    def run(self) -> None:
+        try:
+            self._begin()
+            while not (self._stop or self._outcome or self._engine_gone):
+                self._turn()
+            self._end()
+        finally:
+            self._close()
+
+    def _begin(self) -> None:
+        self._patience(services.record_process_group, self._claim, self._engine.pid)
+        self._send(_start_message(self._claim, self._work_dir))
+        engine = self._engine
+        for source, handler in (
+            (engine.stdout, lambda: self._read_output("stdout", engine.stdout)),
+            (engine.stderr, lambda: self._read_output("stderr", engine.stderr)),
+            (engine.channel, self._read_channel),
+            (self._nudges, self._read_nudges),
+            (self._wake, self._finish_collecting),
+        ):
+            self._selector.register(source, selectors.EVENT_READ, handler)
+
+    def _turn(self) -> None:
+        timeout = max(0.0, self._outbox.next_due() - time.monotonic())
+        for key, _ in self._selector.select(timeout):
+            key.data()
+        if self._outbox.is_due():
+            self._outbox.flush()
+        if self._outbox.is_renewal_due():
+            self._look()
+
+    def _look(self) -> None:
+        """Renew the lease and obey what people asked meanwhile."""
+        requests = self._patience(services.renew_lease, self._claim)
+        self._outbox.renewed()
+        self._asked_by = requests.by
+        if requests.cancel:
+            self._stop = Stop.CANCEL
+        elif requests.pause:
+            self._stop = Stop.PAUSE
+        elif self._draining:
+            self._stop = Stop.DRAIN
+
+    # -- from the engine ----------------------------------------------------------------------
+    def _read_output(self, stream: Stream, descriptor: int) -> bool:
+        """One read; False when there is nothing (more) now."""
+        try:
+            data = os.read(descriptor, READ_BYTES)
+        except BlockingIOError:
+            return False
+        if data:
+            self._outbox.add_output(stream, data)
+            return True
+        if descriptor in self._selector.get_map():
+            self._selector.unregister(descriptor)
+        self._outbox.close_stream(stream)
+        return False
+
+    def _drain_output(self) -> None:
+        """What was printed before a message is stored before it."""
+        for stream, descriptor in (
+            ("stdout", self._engine.stdout),
+            ("stderr", self._engine.stderr),
+        ):
+            while self._read_output(stream, descriptor):  # type: ignore[arg-type]  # Stream
+                if self._outbox.is_full():
+                    self._outbox.flush()
+
+    def _read_channel(self) -> None:
+        try:
+            data = self._engine.channel.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._engine_gone = True
+            return
+        self._drain_output()
+        try:
+            for line in self._messages.feed(data):
+                self._take(wire.decode(line))
+        except ValueError as error:
+            logger.exception("engine_not_understood", error=str(error))
+            self._engine_gone = True
+
+    def _take(self, message: dict[str, Any]) -> None:
+        match message.get("t"):
+            case "event":
+                self._take_event(message)
+            case "collect":
+                self._collecting = self._thread.submit(self._collect)
+            case "log":
+                _log_for_engine(message)
+            case "outcome":
+                self._outcome = message  # type: ignore[assignment]  # its shape is checked in endings
+
+    def _take_event(self, message: dict[str, Any]) -> None:
+        try:
+            event = parse_event(message["event_type"], message["data"])
+        except (KeyError, ValueError) as error:
+            logger.warning("engine_event_refused", error=str(error)[:500])
+            event = Error(error_type="event_refused", message="The engine sent an unknown event.")
+        self._outbox.add_event(event)
+
+    # -- files --------------------------------------------------------------------------------
+    def _collect(self) -> Collection:
+        try:
+            return self._collector.collect()
+        finally:
+            os.write(self._waker, b"!")
+
+    def _finish_collecting(self) -> None:
+        os.read(self._wake, 1)
+        if self._collecting is None:
+            return
+        collection = self._collecting.result()
+        self._collecting = None
+        self._record_files(collection)
+        answer: wire.Collected = {
+            "t": "collected",
+            "files": [file.shown() for file in collection.files],  # type: ignore[typeddict-item,misc]  # same keys
+            "skipped": len(collection.skipped),
+        }
+        self._send(answer)
+
+    def _record_files(self, collection: Collection) -> None:
+        """Bounded events: a run may have made a thousand files."""
+        self._outbox.flush()
+        files, skipped = collection.files, collection.skipped
+        for start in range(0, max(len(files), 1), MAX_FILES_IN_EVENT):
+            part = files[start : start + MAX_FILES_IN_EVENT]
+            shown = [file.shown() for file in part]
+            if part or skipped:
+                self._outbox.add_event(FilesUpdated(files=shown, skipped=skipped))
+                self._outbox.add_files(part)
+                self._outbox.flush()
+            skipped = []
+
+    # -- from people --------------------------------------------------------------------------
+    def _read_nudges(self) -> None:
+        try:
+            while True:
+                self._draining |= self._nudges.recv(64) == control.DRAIN
+                self._outbox.look_soon()
+        except BlockingIOError:
+            return
+
+    def _is_asked_to_drain(self) -> bool:
+        """For the one who waits for the database: it cannot be told by the row."""
+        return self._draining or control.is_draining()
+
+    # -- the end ------------------------------------------------------------------------------
+    def _end(self) -> None:
+        if self._outcome:
+            self._engine.has_ended(OUTCOME_TO_EXIT_SECONDS)
+        processes = self._engine.stop(gently=self._stop is not None)
+        self._drain_output()
+        if self._collecting is not None:
+            self._finish_collecting()
+        elif self._stop or not self._outcome:
+            self._record_files(self._collector.collect())
+        self._outbox.flush(everything=True)
+        ending = Ending(
+            stop=self._stop.value if self._stop else "",
+            by=self._asked_by,
+            processes=processes,
+            outcome=self._outcome,
+            exit_status=self._engine.exit_status,
+        )
+        self._patience(settle, self._claim, ending)
+
+    def _close(self) -> None:
+        self._engine.stop(gently=False)
+        self._engine.close()
+        self._thread.shutdown()
+        self._selector.close()
+        os.close(self._wake)
+        os.close(self._waker)
+
+    def _send(self, message: wire.Start | wire.Collected) -> None:
+        """Messages to the engine are small and answered; an engine that is gone reads none."""
+        self._engine.channel.setblocking(True)
+        try:
+            self._engine.channel.sendall(wire.encode(message))
+        except OSError:
+            self._engine_gone = True
+        finally:
+            self._engine.channel.setblocking(False)
+
+
+def _collector(claim: Claim, work_dir: Path) -> Collector:
+    baseline = services.session_folder(claim.session_id) / "baselines" / f"{claim.number}.json"
+    return Collector(work_dir, baseline)
+
+
+def _next_line(claim: Claim) -> int:
+    """The console goes on where an earlier attempt left it, on a line of its own."""
+    return services.last_console_line(claim.run_id) + 1
+
+
+def _start_message(claim: Claim, work_dir: Path) -> wire.Start:
+    return {
+        "t": "start",
+        "run_id": str(claim.run_id),
+        "session_id": str(claim.session_id),
+        "attempt": claim.attempt,
+        "run_number": claim.number,
+        "mode": claim.mode,
+        "task": claim.task,
+        "config": claim.config,
+        "work_dir": str(work_dir),
+        "run_dir": f"runs/{claim.number}",
+        "sandbox": sandbox.for_session(claim.session_id),
+        "science_env": str(settings.SCIENCE_ENV),
+        "data_roots": [str(root) for root in settings.DATA_ROOTS],
+        "code_threads": settings.CODE_THREADS,
+        "limits": sandbox.limits(),
+    }
+
+
+def _log_for_engine(message: dict[str, Any]) -> None:
+    level = {"debug": 10, "info": 20, "warning": 30, "error": 40}.get(message.get("level", ""), 20)
+    fields = {f"engine_{key}": value for key, value in dict(message.get("fields") or {}).items()}
+    logger.log(level, str(message.get("event", ""))[:200], **fields)

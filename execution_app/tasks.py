@@ -1,0 +1,10 @@
+"""django-q entry points: a task is a bell, not a run."""
+
+from __future__ import annotations
+
+from execution_app.supervisor import supervise_while_there_is_work
+
+
+def work() -> None:
+    """Claim and supervise runs until nothing is claimable. May be called any number of times."""
+    supervise_while_there_is_work()

@@ -1,0 +1,26 @@
+"""What can be wrong with a request to this app; each states a fact a person can act on."""
+
+from __future__ import annotations
+
+
+class SessionsError(Exception):
+    """The request cannot be carried out."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or self.__doc__ or "")
+
+
+class LinkInvalid(SessionsError):
+    """This sign-in link was used before or is too old. Ask for a new one: manage.py sign_in_link."""
+
+
+class ConfigInvalid(SessionsError):
+    """The session's configuration does not fit its mode."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {problem}" for name, problem in fields.items()))
+        self.fields = fields
+
+
+class ConnectionLimitReached(SessionsError):
+    """Too many connections are open. Close a tab or ask the operator to raise MAX_CONNECTIONS."""

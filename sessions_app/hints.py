@@ -1,0 +1,70 @@
+"""Telling readers that a session moved. A hint may be lost, doubled or late without harm."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from django.db import transaction
+
+logger = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS = 0.25
+SILENCE_SECONDS = 2.0  # after a failure nobody waits for the layer again for this long
+
+RunCoroutine = Callable[[Coroutine[Any, Any, None]], None]
+
+
+def session_group(session_id: uuid.UUID | str) -> str:
+    return f"session.{uuid.UUID(str(session_id)).hex}"
+
+
+def _run_in_request(coroutine: Coroutine[Any, Any, None]) -> None:
+    async def awaited() -> None:
+        await coroutine
+
+    async_to_sync(awaited)()
+
+
+class HintSender:
+    """Sends hints from synchronous code: never longer than its patience, never raising."""
+
+    def __init__(self, run: RunCoroutine) -> None:
+        self._run = run
+        self._silent_until = 0.0
+
+    def send(self, session_id: uuid.UUID | str) -> None:
+        if time.monotonic() < self._silent_until:
+            return
+        try:
+            self._run(_group_send(session_id))
+        except Exception as error:  # noqa: BLE001  whatever ails the layer, the log is the truth
+            self._silent_until = time.monotonic() + SILENCE_SECONDS
+            logger.warning("hint_failed", error=f"{type(error).__name__}: {error}")
+
+
+async def _group_send(session_id: uuid.UUID | str) -> None:
+    layer = get_channel_layer()
+    message = {"type": "session.moved", "session": str(session_id)}
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await layer.group_send(session_group(session_id), message)
+
+
+_sender = HintSender(_run_in_request)
+
+
+def keep_one_loop() -> None:
+    """For a worker process: async_to_sync would make a loop, and a Redis connection, per hint."""
+    global _sender  # noqa: PLW0603  one process, one way to send
+    _sender = HintSender(asyncio.new_event_loop().run_until_complete)
+
+
+def send_hint_on_commit(session_id: uuid.UUID | str) -> None:
+    """After the transaction in progress is committed, tell readers of this session."""
+    transaction.on_commit(lambda: _sender.send(session_id))

@@ -1,0 +1,44 @@
+"""The only writers of this app's tables.
+
+Lock order everywhere: run, approval, session. The session's row is the hottest: last, shortest.
+"""
+
+from sessions_app.services.keys import (
+    create_sign_in_link,
+    create_token,
+    find_token,
+    redeem_sign_in_link,
+    revoke_token,
+)
+from sessions_app.services.log import append_events
+from sessions_app.services.presence import (
+    beat,
+    close_connection,
+    drop_dead_servers,
+    mark_draining,
+    open_connection,
+    register_server,
+    retire_server,
+    web_server,
+)
+from sessions_app.services.sessions import create_session, mark_deleted, move_session
+
+__all__ = [
+    "append_events",
+    "beat",
+    "close_connection",
+    "create_session",
+    "create_sign_in_link",
+    "create_token",
+    "drop_dead_servers",
+    "find_token",
+    "mark_deleted",
+    "mark_draining",
+    "move_session",
+    "open_connection",
+    "redeem_sign_in_link",
+    "register_server",
+    "retire_server",
+    "revoke_token",
+    "web_server",
+]

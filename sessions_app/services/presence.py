@@ -1,0 +1,111 @@
+"""Which processes serve, and which connections they hold."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+
+import structlog
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import DatabaseError, close_old_connections, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from sessions_app.errors import ConnectionLimitReached
+from sessions_app.models import HEARTBEAT_SECONDS, Connection, Server
+
+logger = structlog.get_logger(__name__)
+
+
+def register_server(
+    kind: Server.Kind, *, sandbox_level: int | None = None, sandbox_report: str = ""
+) -> Server:
+    """The row of this process."""
+    return Server.objects.create(
+        kind=kind,
+        host=settings.HOST_NAME,
+        pid=os.getpid(),
+        version=settings.VERSION,
+        sandbox_level=sandbox_level,
+        sandbox_report=sandbox_report,
+    )
+
+
+def beat(server_id: uuid.UUID) -> bool:
+    """One heartbeat; False when the row is gone (a repair removed it)."""
+    return bool(Server.objects.filter(pk=server_id).update(last_heartbeat=Now()))
+
+
+def mark_draining(server_id: uuid.UUID) -> None:
+    Server.objects.filter(pk=server_id).update(draining_at=timezone.now())
+
+
+def retire_server(server_id: uuid.UUID) -> None:
+    """The process ends in an orderly way: its row and its connections go."""
+    Server.objects.filter(pk=server_id).delete()
+
+
+def drop_dead_servers() -> int:
+    """Remove the rows of processes whose heart stopped, and with them their connections."""
+    return Server.objects.dead().delete()[0]
+
+
+class Heart:
+    """Beats for a web process from a thread of its own; makes the row anew if it is gone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._server: Server | None = None
+        self._started = False
+
+    def server(self) -> Server:
+        """This process's row, registered at the first call. Touches the database."""
+        with self._lock:
+            if self._server is None:
+                self._server = register_server(Server.Kind.WEB)
+            if not self._started:
+                threading.Thread(target=self._beat_for_ever, name="heart", daemon=True).start()
+                self._started = True
+            return self._server
+
+    def _beat_for_ever(self) -> None:
+        while True:
+            threading.Event().wait(HEARTBEAT_SECONDS)
+            try:
+                self._beat_once()
+            except DatabaseError as error:
+                logger.warning("heartbeat_failed", error=str(error))
+            finally:
+                close_old_connections()
+
+    def _beat_once(self) -> None:
+        with self._lock:
+            if self._server is not None and not beat(self._server.pk):
+                self._server = register_server(Server.Kind.WEB)
+
+
+_heart = Heart()
+
+
+def web_server() -> Server:
+    """The row of this web process."""
+    return _heart.server()
+
+
+def open_connection(*, user: User) -> Connection:
+    """The row of a new WebSocket. Raises ConnectionLimitReached.
+
+    Insert first, count after: two at once may both be refused, but never both be one too many.
+    """
+    server = web_server()
+    with transaction.atomic():
+        connection = Connection.objects.create(user=user, server=server)
+        if Connection.objects.alive().count() > settings.MAX_CONNECTIONS:
+            raise ConnectionLimitReached
+    return connection
+
+
+def close_connection(connection_id: uuid.UUID) -> None:
+    Connection.objects.filter(pk=connection_id).delete()
