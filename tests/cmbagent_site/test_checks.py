@@ -1,0 +1,184 @@
+"""What is refused at start, and that each refusal says how to mend it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.checks import CheckMessage, run_checks
+from django.db import OperationalError
+from pytest_django.fixtures import SettingsWrapper
+
+from cmbagent_site import checks
+from tests.servers import PostgreSQL
+
+
+def found(tag: str = "cmbagent", databases: list[str] | None = None) -> list[CheckMessage]:
+    return run_checks(tags=[tag], databases=databases)
+
+
+def only(number: str) -> CheckMessage:
+    """The one message there is; every one has a remedy."""
+    (message,) = found()
+    assert message.id == f"cmbagent.{number}"
+    assert message.hint
+    return message
+
+
+@pytest.fixture(autouse=True)
+def sound(settings: SettingsWrapper, tmp_path: Path) -> None:
+    """Settings with nothing to object to; each test breaks one."""
+    settings.SETTINGS_PROBLEMS = []
+    settings.DATA_DIR = tmp_path / "var"
+    settings.SECRET_KEY_FILE = settings.DATA_DIR / "secret_key"
+    settings.DATA_ROOTS = []
+    settings.HOST = "127.0.0.1"
+    settings.PUBLIC_URL = "http://127.0.0.1:8000"
+    settings.REDIS_URL = ""
+    settings.DATA_DIR.mkdir()
+
+
+def test_sound_settings_pass() -> None:
+    assert found() == []
+
+
+def test_each_problem_of_the_settings_is_told_with_its_remedy(settings: SettingsWrapper) -> None:
+    settings.SETTINGS_PROBLEMS = [("PORT='x' is no number.", "Set PORT to 1 to 65535.")]
+    message = only("E001")
+    assert (message.msg, message.hint) == settings.SETTINGS_PROBLEMS[0]
+
+
+def test_sqlite_on_a_network_file_system_is_refused(
+    settings: SettingsWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ON_SQLITE = True
+    monkeypatch.setattr(checks, "file_system_of", lambda _: "nfs4")
+    assert "nfs4" in only("E002").msg
+
+
+def test_postgresql_leaves_the_file_system_free(
+    settings: SettingsWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ON_SQLITE = False
+    monkeypatch.setattr(checks, "file_system_of", lambda _: "nfs4")
+    assert found() == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "cmb.example"])
+def test_other_machines_only_with_tls(settings: SettingsWrapper, host: str) -> None:
+    settings.HOST = host
+    only("E003")
+    settings.PUBLIC_URL = "https://cmb.example"
+    assert found() == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])
+def test_this_machine_needs_no_tls(settings: SettingsWrapper, host: str) -> None:
+    settings.HOST = host
+    assert found() == []
+
+
+def test_a_data_folder_that_cannot_be_written_is_refused(settings: SettingsWrapper) -> None:
+    settings.DATA_DIR = Path("/proc/var")
+    assert "/proc/var" in only("E004").msg
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
+def test_a_secret_key_that_others_read_is_refused(settings: SettingsWrapper, mode: int) -> None:
+    settings.SECRET_KEY_FILE.write_text("key")
+    settings.SECRET_KEY_FILE.chmod(mode)
+    only("E005")
+    settings.SECRET_KEY_FILE.chmod(0o600)
+    assert found() == []
+
+
+def test_a_data_root_that_is_absent_is_named(settings: SettingsWrapper, tmp_path: Path) -> None:
+    settings.DATA_ROOTS = [tmp_path / "maps", tmp_path / "gone"]
+    (tmp_path / "maps").mkdir()
+    assert str(tmp_path / "gone") in only("E006").msg
+
+
+@pytest.mark.parametrize("root", ["", "var", "var/sessions"])
+def test_a_data_root_may_not_show_the_data_folder(
+    settings: SettingsWrapper, tmp_path: Path, root: str
+) -> None:
+    settings.DATA_ROOTS = [tmp_path / root]
+    (tmp_path / root).mkdir(exist_ok=True)
+    only("E007")
+
+
+def test_a_link_to_the_data_folder_does_not_hide_it(
+    settings: SettingsWrapper, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(settings.DATA_DIR)
+    settings.DATA_ROOTS = [tmp_path / "link"]
+    only("E007")
+
+
+def test_the_data_folder_may_not_lie_in_what_code_may_read(
+    settings: SettingsWrapper, tmp_path: Path
+) -> None:
+    settings.SCIENCE_ENV = tmp_path
+    only("E007")
+
+
+@pytest.mark.parametrize("address", ["localhost:6379", "http://127.0.0.1", "redis"])
+def test_redis_address(settings: SettingsWrapper, address: str) -> None:
+    settings.REDIS_URL = address
+    only("E008")
+    settings.REDIS_URL = "redis://127.0.0.1:6379/0"
+    assert found() == []
+
+
+def test_an_unknown_database_is_refused(
+    settings: SettingsWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = {"default": {"ENGINE": "django.db.backends.mysql"}}
+    monkeypatch.setattr(settings, "DATABASES", engine)
+    only("E009")
+
+
+class Unreachable:
+    """PostgreSQL as it looks when nobody is at home."""
+
+    vendor = "postgresql"
+
+    def cursor(self) -> None:
+        raise OperationalError("connection refused\nIs the server running?")
+
+
+def test_a_database_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "connection", Unreachable())
+    (message,) = checks.database_answers(None, databases=["default"])
+    assert (message.id, message.msg) == (
+        "cmbagent.E010",
+        "The database does not answer: connection refused",
+    )
+
+
+def test_more_workers_than_postgresql_has_connections(tmp_path: Path) -> None:
+    with PostgreSQL.running() as postgres:
+        url = postgres.create_database("checked")
+        assert asked(url, tmp_path, workers=8).returncode == 0
+        refused = asked(url, tmp_path, workers=400)
+    assert refused.returncode == 1
+    assert "CMBAGENT_WORKERS=400 needs about 424 database connections" in refused.stderr
+
+
+def asked(url: str, data: Path, *, workers: int) -> subprocess.CompletedProcess[str]:
+    """What the command that operators know says of these settings."""
+    settings = {
+        "DATABASE_URL": url,
+        "CMBAGENT_WORKERS": str(workers),
+        "CMBAGENT_DATA_DIR": str(data),
+    }
+    return subprocess.run(
+        [sys.executable, "manage.py", "check", "--tag", "database", "--database", "default"],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
