@@ -26,7 +26,7 @@ prctl = ctypes.CDLL(None, use_errno=True).prctl
 class ShortLockQueue(Queue):  # type: ignore[misc]  # django-q2 is untyped
     """Waits for a task without the lock, takes it with the lock."""
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
         if not block or timeout is not None:
             return super().get(block, timeout)
         while True:

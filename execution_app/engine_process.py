@@ -46,10 +46,12 @@ class EngineProcess:
         lifeline, self._lifeline = os.pipe()
         ours_to_close = [stdout, stderr, lifeline]
         try:
-            self._popen = subprocess.Popen(  # noqa: S603  our own interpreter and module
+            self._popen = subprocess.Popen(
                 # -P: the work directory is full of files that code wrote, none may be imported
-                [sys.executable, "-P", "-m", "cmbagent.engine", run_id]
-                + [str(channel.fileno()), str(lifeline)],
+                [
+                    *(sys.executable, "-P", "-m", "cmbagent.engine", run_id),
+                    *(str(channel.fileno()), str(lifeline)),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,

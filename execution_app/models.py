@@ -110,9 +110,13 @@ class Run(models.Model):
         ]
         indexes = [
             # claim_run and the reaper look only at these few among all runs there ever were
-            models.Index(fields=["queued_at"], condition=Q(status=RunStatus.QUEUED), name="run_queued_idx"),
             models.Index(
-                fields=["lease_expires_at"], condition=Q(status=RunStatus.RUNNING), name="run_running_idx"
+                fields=["queued_at"], condition=Q(status=RunStatus.QUEUED), name="run_queued_idx"
+            ),
+            models.Index(
+                fields=["lease_expires_at"],
+                condition=Q(status=RunStatus.RUNNING),
+                name="run_running_idx",
             ),
         ]
 

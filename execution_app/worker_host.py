@@ -159,7 +159,7 @@ class WorkerHost:
 
     # -- children -----------------------------------------------------------------------------
     def _start(self, name: str) -> None:
-        self._clusters[name] = subprocess.Popen(  # noqa: S603  our own interpreter
+        self._clusters[name] = subprocess.Popen(
             [sys.executable, str(settings.BASE_DIR / "manage.py"), "qcluster", "-n", name],
             env=os.environ | {"Q_CLUSTER_NAME": name},
             start_new_session=True,  # a terminal's Ctrl-C reaches us alone

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
@@ -24,7 +24,17 @@ from sessions_app.models import (
 from sessions_app.services import revoke_token
 
 
-class ReadOnlyAdmin(admin.ModelAdmin[Any]):
+if TYPE_CHECKING:  # only the type checker knows what these hold
+    AnyModelAdmin = admin.ModelAdmin[Any]
+    AnyPaginator = Paginator[Any]
+    EventTabularInline = admin.TabularInline[Event, Session]
+else:
+    AnyModelAdmin = admin.ModelAdmin
+    AnyPaginator = Paginator
+    EventTabularInline = admin.TabularInline
+
+
+class ReadOnlyAdmin(AnyModelAdmin):
     """Everything can be read, nothing typed over."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -37,7 +47,7 @@ class ReadOnlyAdmin(admin.ModelAdmin[Any]):
         return False
 
 
-class EstimatingPaginator(Paginator[Any]):
+class EstimatingPaginator(AnyPaginator):
     """The log has millions of lines: counting them all would take longer than reading them."""
 
     EXACT_UP_TO = 10_000
@@ -75,7 +85,7 @@ class EventAdmin(ReadOnlyAdmin):
     show_full_result_count = False
 
 
-class EventInline(admin.TabularInline[Event, Session]):
+class EventInline(EventTabularInline):
     """The newest lines only; the rest is one click away."""
 
     model = Event

@@ -55,7 +55,9 @@ class Session(models.Model):
             models.Index(fields=["owner", "-updated_at", "id"]),  # a user's list, newest first
             models.Index(fields=["-updated_at", "id"]),  # the list of staff
             models.Index(
-                fields=["deleted_at"], condition=Q(deleted_at__isnull=False), name="session_deleted_idx"
+                fields=["deleted_at"],
+                condition=Q(deleted_at__isnull=False),
+                name="session_deleted_idx",
             ),
         ]
         constraints = [
@@ -78,6 +80,9 @@ class SessionState(models.Model):
     current_phase = models.CharField(max_length=120, blank=True)
     current_step = models.IntegerField(null=True)
     version = models.BigIntegerField(default=1)  # in the WHERE of every save
+
+    def __str__(self) -> str:
+        return f"state of {self.session_id}"
 
 
 class AppendOnlyError(TypeError):

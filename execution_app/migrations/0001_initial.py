@@ -7,99 +7,206 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('sessions_app', '0001_initial'),
+        ("sessions_app", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Run',
+            name="Run",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('number', models.IntegerField()),
-                ('task', models.TextField()),
-                ('config', models.JSONField(blank=True, default=dict)),
-                ('status', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('waiting_approval', 'Waiting Approval'), ('paused', 'Paused'), ('completed', 'Completed'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], default='queued', max_length=16)),
-                ('attempt', models.IntegerField(default=0)),
-                ('crashes', models.IntegerField(default=0)),
-                ('batch', models.BigIntegerField(default=0)),
-                ('interruption', models.CharField(blank=True, max_length=40)),
-                ('lease_owner', models.CharField(blank=True, max_length=400)),
-                ('lease_expires_at', models.DateTimeField(blank=True, null=True)),
-                ('host', models.CharField(blank=True, max_length=300)),
-                ('process_group', models.IntegerField(blank=True, null=True)),
-                ('cancel_requested_at', models.DateTimeField(blank=True, null=True)),
-                ('pause_requested_at', models.DateTimeField(blank=True, null=True)),
-                ('requested_by', models.CharField(blank=True, max_length=150)),
-                ('queued_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('started_at', models.DateTimeField(blank=True, null=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('not_before', models.DateTimeField(blank=True, null=True)),
-                ('result', models.JSONField(blank=True, null=True)),
-                ('error_type', models.CharField(blank=True, max_length=60)),
-                ('error_message', models.TextField(blank=True)),
-                ('error_suggestion', models.TextField(blank=True)),
-                ('error_retryable', models.BooleanField(default=False)),
-                ('engine_version', models.CharField(blank=True, max_length=40)),
-                ('sandbox_level', models.SmallIntegerField(blank=True, null=True)),
-                ('session', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='sessions_app.session')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("number", models.IntegerField()),
+                ("task", models.TextField()),
+                ("config", models.JSONField(blank=True, default=dict)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Queued"),
+                            ("running", "Running"),
+                            ("waiting_approval", "Waiting Approval"),
+                            ("paused", "Paused"),
+                            ("completed", "Completed"),
+                            ("failed", "Failed"),
+                            ("cancelled", "Cancelled"),
+                        ],
+                        default="queued",
+                        max_length=16,
+                    ),
+                ),
+                ("attempt", models.IntegerField(default=0)),
+                ("crashes", models.IntegerField(default=0)),
+                ("batch", models.BigIntegerField(default=0)),
+                ("interruption", models.CharField(blank=True, max_length=40)),
+                ("lease_owner", models.CharField(blank=True, max_length=400)),
+                ("lease_expires_at", models.DateTimeField(blank=True, null=True)),
+                ("host", models.CharField(blank=True, max_length=300)),
+                ("process_group", models.IntegerField(blank=True, null=True)),
+                ("cancel_requested_at", models.DateTimeField(blank=True, null=True)),
+                ("pause_requested_at", models.DateTimeField(blank=True, null=True)),
+                ("requested_by", models.CharField(blank=True, max_length=150)),
+                ("queued_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("started_at", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                ("not_before", models.DateTimeField(blank=True, null=True)),
+                ("result", models.JSONField(blank=True, null=True)),
+                ("error_type", models.CharField(blank=True, max_length=60)),
+                ("error_message", models.TextField(blank=True)),
+                ("error_suggestion", models.TextField(blank=True)),
+                ("error_retryable", models.BooleanField(default=False)),
+                ("engine_version", models.CharField(blank=True, max_length=40)),
+                ("sandbox_level", models.SmallIntegerField(blank=True, null=True)),
+                (
+                    "session",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, to="sessions_app.session"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Artifact',
+            name="Artifact",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('path', models.CharField(max_length=1000)),
-                ('kind', models.CharField(max_length=20)),
-                ('mime', models.CharField(max_length=100)),
-                ('size', models.BigIntegerField()),
-                ('sha256', models.CharField(db_index=True, max_length=64)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('session', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='sessions_app.session')),
-                ('run', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, to='execution_app.run')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("path", models.CharField(max_length=1000)),
+                ("kind", models.CharField(max_length=20)),
+                ("mime", models.CharField(max_length=100)),
+                ("size", models.BigIntegerField()),
+                ("sha256", models.CharField(db_index=True, max_length=64)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "session",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, to="sessions_app.session"
+                    ),
+                ),
+                (
+                    "run",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="execution_app.run",
+                    ),
+                ),
             ],
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('status', 'queued')), fields=['queued_at'], name='run_queued_idx'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("status", "queued")),
+                fields=["queued_at"],
+                name="run_queued_idx",
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('status', 'running')), fields=['lease_expires_at'], name='run_running_idx'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("status", "running")),
+                fields=["lease_expires_at"],
+                name="run_running_idx",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.UniqueConstraint(fields=('session', 'number'), name='run_number_once'),
+            model_name="run",
+            constraint=models.UniqueConstraint(
+                fields=("session", "number"), name="run_number_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.UniqueConstraint(condition=models.Q(('status__in', frozenset(['paused', 'running', 'waiting_approval']))), fields=('session',), name='one_run_occupies'),
+            model_name="run",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(
+                    ("status__in", frozenset(["paused", "running", "waiting_approval"]))
+                ),
+                fields=("session",),
+                name="one_run_occupies",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'queued')), fields=('session',), name='one_run_queued'),
+            model_name="run",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status", "queued")), fields=("session",), name="one_run_queued"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['queued', 'running', 'waiting_approval', 'paused', 'completed', 'failed', 'cancelled'])), name='run_status_known'),
+            model_name="run",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "status__in",
+                        [
+                            "queued",
+                            "running",
+                            "waiting_approval",
+                            "paused",
+                            "completed",
+                            "failed",
+                            "cancelled",
+                        ],
+                    )
+                ),
+                name="run_status_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('lease_expires_at__isnull', False), ('status', 'running')), models.Q(models.Q(('status', 'running'), _negated=True), ('lease_expires_at__isnull', True), ('lease_owner', '')), _connector='OR'), name='lease_iff_running'),
+            model_name="run",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("lease_expires_at__isnull", False), ("status", "running")),
+                    models.Q(
+                        models.Q(("status", "running"), _negated=True),
+                        ("lease_expires_at__isnull", True),
+                        ("lease_owner", ""),
+                    ),
+                    _connector="OR",
+                ),
+                name="lease_iff_running",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', False), ('status__in', frozenset(['cancelled', 'completed', 'failed']))), models.Q(('finished_at__isnull', True), ('status__in', frozenset(['paused', 'queued', 'running', 'waiting_approval']))), _connector='OR'), name='finished_at_iff_final'),
+            model_name="run",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        ("finished_at__isnull", False),
+                        ("status__in", frozenset(["cancelled", "completed", "failed"])),
+                    ),
+                    models.Q(
+                        ("finished_at__isnull", True),
+                        (
+                            "status__in",
+                            frozenset(["paused", "queued", "running", "waiting_approval"]),
+                        ),
+                    ),
+                    _connector="OR",
+                ),
+                name="finished_at_iff_final",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='artifact',
-            constraint=models.UniqueConstraint(fields=('run', 'path'), name='artifact_path_once'),
+            model_name="artifact",
+            constraint=models.UniqueConstraint(fields=("run", "path"), name="artifact_path_once"),
         ),
         migrations.AddConstraint(
-            model_name='artifact',
-            constraint=models.UniqueConstraint(condition=models.Q(('run__isnull', True)), fields=('session', 'path'), name='upload_path_once'),
+            model_name="artifact",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("run__isnull", True)),
+                fields=("session", "path"),
+                name="upload_path_once",
+            ),
         ),
     ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from django_q.conf import Conf
 from django_q.management.commands.qcluster import Command as DjangoQCommand
+from setproctitle import setproctitle
 
 from execution_app.cluster import make_safe_to_kill
 
@@ -13,3 +15,4 @@ class Command(DjangoQCommand):  # type: ignore[misc]  # django-q2 is untyped
     def handle(self, *args: Any, **options: Any) -> None:
         make_safe_to_kill()
         super().handle(*args, **options)
+        setproctitle(f"qcluster {Conf.CLUSTER_NAME} main")
