@@ -1,0 +1,77 @@
+"""Drives one run from the start message to its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import traceback
+
+from cmbagent import wire, workflows
+from cmbagent.channel import Channel
+from cmbagent.context import Run
+from cmbagent.errors import EngineError, InternalError
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+async def drive(connected: socket.socket) -> int:
+    """The exit status of the engine; see cmbagent.engine.main."""
+    stop = _Stop()
+    channel = await Channel.over(connected)
+    run = Run(channel, await channel.start())
+    pump = asyncio.create_task(_pump(channel))
+    work = asyncio.create_task(_outcome_of(run))
+    stop.cancels(work)
+    try:
+        outcome = await work
+    except asyncio.CancelledError:
+        return 128 + stop.signum
+    pump.cancel()  # first: the supervisor may close its end as soon as it has the outcome
+    channel.send(outcome)
+    await channel.close()
+    return 0
+
+
+class _Stop:
+    """INT or TERM: the first ends the work and with it what it executes, the second everything."""
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._work: asyncio.Task[wire.Outcome] | None = None
+        for signum in _STOP_SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(signum, self._stop, signum)
+
+    def cancels(self, work: asyncio.Task[wire.Outcome]) -> None:
+        self._work = work
+
+    def _stop(self, signum: int) -> None:
+        if self.signum or self._work is None:
+            os._exit(128 + signum)
+        self.signum = signum
+        self._work.cancel()
+
+
+async def _pump(channel: Channel) -> None:
+    try:
+        await channel.pump()
+    except Exception:  # noqa: BLE001 - a process edge: who cannot be understood cannot supervise
+        traceback.print_exc()
+        os._exit(1)
+
+
+async def _outcome_of(run: Run) -> wire.Outcome:
+    try:
+        report = await workflows.find(run.mode)(run)
+    except EngineError as error:
+        return {"t": "outcome", "kind": "failed", "error": error.failure()}
+    except Exception:  # noqa: BLE001 - the engine's edge: people get a sentence, the log the rest
+        run.log("error", "engine_failed", traceback=traceback.format_exc()[-16_000:])
+        return {"t": "outcome", "kind": "failed", "error": InternalError().failure()}
+    return {
+        "t": "outcome",
+        "kind": "completed",
+        "result": report.result,
+        "summary": report.summary,
+    }

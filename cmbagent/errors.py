@@ -1,0 +1,91 @@
+"""What can go wrong in a run in a way that a person can understand and mend.
+
+Each becomes the run's `error` {error_type, message, suggestion, retryable}. Anything else that is
+raised is a defect of ours and becomes `internal_error`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from cmbagent.wire import Failure
+
+
+class EngineError(Exception):
+    """Ends the run as failed. `message` states the fact, `suggestion` what to do about it."""
+
+    error_type: ClassVar[str]
+    retryable: ClassVar[bool] = False  # the same task may succeed when it is run again
+
+    def __init__(self, message: str, suggestion: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.suggestion = suggestion
+
+    def failure(self) -> Failure:
+        return {
+            "error_type": self.error_type,
+            "message": self.message,
+            "suggestion": self.suggestion,
+            "retryable": self.retryable,
+        }
+
+
+class ModeUnknown(EngineError):
+    error_type = "mode_unknown"
+
+
+class FenceUnterminated(EngineError):
+    error_type = "fence_unterminated"
+
+
+class NoRecipe(EngineError):
+    """Without a model, nothing here can do what the task asks."""
+
+    error_type = "no_recipe"
+
+
+class ParameterUnknown(EngineError):
+    """Something that sets a value was not understood: its name, its value or its unit."""
+
+    error_type = "parameter_unknown"
+
+
+class ParameterOutOfRange(EngineError):
+    error_type = "parameter_out_of_range"
+
+
+class ParameterConflict(EngineError):
+    """One parameter was given two different values."""
+
+    error_type = "parameter_conflict"
+
+
+class SandboxUnavailable(EngineError):
+    error_type = "sandbox_unavailable"
+    retryable = True
+
+
+class EnvironmentFailed(EngineError):
+    """The environment that executed code imports from could not be made."""
+
+    error_type = "environment_failed"
+    retryable = True
+
+
+class CodeFailed(EngineError):
+    """Executed code ended with an error, or a limit ended it."""
+
+    error_type = "code_failed"
+    retryable = True
+
+
+class InternalError(EngineError):
+    error_type = "internal_error"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Something went wrong inside CMBAgent; your task is not to blame.",
+            "Retry the run. If it fails again, the server's log says where.",
+        )

@@ -1,0 +1,154 @@
+"""Runs one block of Python in the sandbox, its output on the run's console."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmbagent import environment, wire
+from cmbagent.background import in_thread
+from cmbagent.errors import EnvironmentFailed, SandboxUnavailable
+from cmbagent.relay import Relay
+from cmbagent.sandbox import Ending, Jail, Launched, Limits, launch
+
+LOCKFILE = Path(__file__).resolve().parent.parent / "requirements" / "science.txt"
+_POLL_S = 0.25
+_TELL_EVERY_S = 3.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """Python to be run; a recipe's block has parameters, which it reads from its environment."""
+
+    code: str
+    parameters: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How one block ended. `path` is relative to the work directory; a block that was killed has
+    no exit code; `error` is the last line it wrote to stderr, if it ended by itself."""
+
+    path: str
+    exit_code: int | None
+    duration_s: float
+    ended_by: str
+    signal: int | None
+    error: str
+
+    @property
+    def succeeded(self) -> bool:
+        return self.ended_by == "exit" and self.exit_code == 0
+
+
+def refuse_without_sandbox(sandbox: wire.Sandbox) -> None:
+    if sandbox["level"] is None:
+        raise SandboxUnavailable(
+            "No sandbox works on this machine, so code is not run.", sandbox["remedy"]
+        )
+
+
+async def science_environment(path: Path, tell: Callable[[str], None]) -> None:
+    """Returns when executed code can import what it needs. Raises EnvironmentFailed."""
+    told, next_telling = "", 0.0
+    while (found := environment.state(path, LOCKFILE)).state == "installing":
+        if found.detail != told and time.monotonic() >= next_telling:
+            told, next_telling = found.detail, time.monotonic() + _TELL_EVERY_S
+            tell(f"Preparing the science environment: {found.detail}")
+        await asyncio.sleep(_POLL_S)
+    if found.state != "ready":
+        raise EnvironmentFailed(
+            f"The science environment is not there ({found.state}): {found.detail}",
+            f"Run `{found.remedy}` in the checkout, then retry this run.",
+        )
+
+
+async def run_block(start: wire.Start, path: str, parameters: dict[str, Any] | None) -> Execution:
+    """Run the file at `path` (relative to the work directory) until its whole tree has ended.
+    Cancelling stops it."""
+    limits = Limits(**start["limits"])
+    relay = Relay(limits.output_bytes)
+    launched = launch(
+        [f"{start['science_env']}/bin/python", "-P", "-u", path],
+        jail=_jail(start),
+        limits=limits,
+        env=_environment(start, parameters),
+        stdout=relay.stdout,
+        stderr=relay.stderr,
+        cwd=start["work_dir"],
+    )
+    relay.launched()
+    ending = await _until_the_end(launched, relay)
+    return Execution(
+        path=path,
+        exit_code=ending.exit_code,
+        duration_s=round(ending.duration_s, 3),
+        ended_by=ending.ended_by,
+        signal=ending.signal,
+        error=_last_line(relay.stderr_tail()) if ending.ended_by == "exit" else "",
+    )
+
+
+async def _until_the_end(launched: Launched, relay: Relay) -> Ending:
+    relaying = in_thread(
+        lambda: relay.run(on_limit=lambda: launched.stop("output_limit")), name="relay"
+    )
+    waiting = in_thread(launched.wait, name="wait")
+    try:
+        ending = await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        launched.stop("stopped")
+        await waiting
+        raise
+    finally:
+        relay.tree_ended()
+    await relaying
+    return ending
+
+
+def _jail(start: wire.Start) -> Jail:
+    sandbox, science_env = start["sandbox"], start["science_env"]
+    assert sandbox["level"] is not None  # refuse_without_sandbox came first
+    readable = [*sandbox["readable"], science_env, *_interpreter(Path(science_env))]
+    return Jail(
+        level=sandbox["level"],
+        work_dir=start["work_dir"],
+        readable=tuple(dict.fromkeys([*readable, *start["data_roots"]])),
+        uid=sandbox["uid"],
+    )
+
+
+def _interpreter(science_env: Path) -> list[str]:
+    """Where the environment's base interpreter lives: not its whole prefix, which can be a home."""
+    executable = (science_env / "bin" / "python").resolve()
+    prefix = executable.parent.parent
+    places = [executable.parent, *(prefix / name for name in ("lib", "lib64"))]
+    return [str(place) for place in places if place.is_dir()]
+
+
+def _environment(start: wire.Start, parameters: dict[str, Any] | None) -> dict[str, str]:
+    """All that executed code is told; TMPDIR and MPLCONFIGDIR come from the launcher."""
+    env = {
+        "PATH": f"{start['science_env']}/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": start["work_dir"],
+        "LANG": "C.UTF-8",
+        "MPLBACKEND": "Agg",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    if threads := start["code_threads"]:
+        env |= {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+    if parameters is not None:
+        env["CMBAGENT_PARAMETERS"] = json.dumps(parameters)
+    return env
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    visible = "".join(char if char.isprintable() else " " for char in lines[-1]) if lines else ""
+    return visible[:300]

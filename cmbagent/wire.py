@@ -1,0 +1,150 @@
+"""JSON lines, both ways, between a supervisor and its engine.
+
+One JSON object per line, UTF-8, told apart by the key "t". The engine's last message is always
+an outcome; an engine that ends without one has died.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypedDict
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+
+
+class LineTooLong(ValueError):
+    """The other side sent a line that passes the bound, or never ends its line."""
+
+
+class NotAMessage(ValueError):
+    """A line that is not one JSON object."""
+
+
+# -- supervisor to engine ---------------------------------------------------------------------
+class Sandbox(TypedDict):
+    """What confinement this host offers to executed code; level null: none that may be used."""
+
+    level: Literal[1, 2, 3] | None
+    remedy: str
+    uid: int | None
+    readable: list[str]
+
+
+class Start(TypedDict):
+    """The first message: all that the engine knows of its run. Paths are absolute but run_dir."""
+
+    t: Literal["start"]
+    run_id: str
+    session_id: str
+    attempt: int
+    run_number: int
+    mode: str
+    task: str
+    config: dict[str, Any]
+    work_dir: str
+    run_dir: str
+    sandbox: Sandbox
+    science_env: str
+    data_roots: list[str]
+    code_threads: int | None
+    limits: dict[str, int]
+
+
+class CollectedFile(TypedDict):
+    path: str
+    kind: str
+    mime: str
+    size: int
+
+
+class Collected(TypedDict):
+    """The answer to a Collect: what is new or changed since the one before."""
+
+    t: Literal["collected"]
+    files: list[CollectedFile]
+    skipped: int
+
+
+# -- engine to supervisor ---------------------------------------------------------------------
+class EventMessage(TypedDict):
+    t: Literal["event"]
+    event_type: str
+    data: dict[str, Any]
+
+
+class Collect(TypedDict):
+    """An execution ended: take its files. The engine starts nothing until they are collected."""
+
+    t: Literal["collect"]
+
+
+class Log(TypedDict):
+    t: Literal["log"]
+    level: str
+    event: str
+    fields: dict[str, Any]
+
+
+class Failure(TypedDict):
+    error_type: str
+    message: str
+    suggestion: str
+    retryable: bool
+
+
+class Outcome(TypedDict):
+    """Completed with result and summary, or failed with error."""
+
+    t: Literal["outcome"]
+    kind: Literal["completed", "failed"]
+    result: NotRequired[dict[str, Any]]
+    summary: NotRequired[str]
+    error: NotRequired[Failure]
+
+
+EngineMessage = EventMessage | Collect | Log | Outcome
+SupervisorMessage = Start | Collected
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """One line. ASCII escapes carry lone surrogates; a NaN is refused, it is not JSON."""
+    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """Raises NotAMessage."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise NotAMessage(str(error)) from error
+    if not isinstance(message, dict):
+        raise NotAMessage("a message is a JSON object")
+    return message
+
+
+class Lines:
+    """Bytes in, whole lines out; a partial last line waits for the rest."""
+
+    def __init__(self, max_bytes: int = MAX_LINE_BYTES) -> None:
+        self._parts: list[bytes] = []  # joined once, when the line ends: a long line stays linear
+        self._size = 0
+        self._max_bytes = max_bytes
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that end in this data, without their ends. Raises LineTooLong."""
+        head, *tail = data.split(b"\n")
+        self._add(head)
+        lines = []
+        for part in tail:
+            lines.append(b"".join(self._parts))
+            self._parts, self._size = [], 0
+            self._add(part)
+        return lines
+
+    def _add(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size > self._max_bytes:
+            raise LineTooLong(f"a line of more than {self._max_bytes} bytes")
+        if part:
+            self._parts.append(part)
