@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,12 +34,28 @@ def lock(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    return tmp_path / "place with spaces" / "env"
+    path = tmp_path / "place with spaces" / "env"
+    path.parent.mkdir()
+    return path
 
 
-@pytest.fixture(autouse=True)
-def parent_folder(place: Path) -> None:
-    place.parent.mkdir()
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An environment made once, for tests that leave it as it is; and its lock."""
+    folder = tmp_path_factory.mktemp("made")
+    lock = folder / "science.txt"
+    lock.write_text("# nothing\n")
+    (folder / "parent").mkdir()
+    install(folder / "parent" / "env", [lock], tell_nobody)
+    return folder / "parent" / "env", lock
+
+
+@pytest.fixture
+def ready(made: tuple[Path, Path]) -> Iterator[tuple[Path, Path]]:
+    """The same with a witness in it: who finds it gone knows that it was made anew."""
+    (made[0] / "witness").touch()
+    yield made
+    (made[0] / "witness").unlink(missing_ok=True)
 
 
 def test_absent_before_anything_was_done(place: Path, lock: Path) -> None:
@@ -46,65 +63,64 @@ def test_absent_before_anything_was_done(place: Path, lock: Path) -> None:
     assert (found.state, found.remedy) == ("absent", "make science")
 
 
-def test_made_and_ready(place: Path, lock: Path) -> None:
+def test_a_ready_environment_runs_and_is_left_alone(ready: tuple[Path, Path]) -> None:
+    path, lock = ready
     told: list[str] = []
-    install(place, [lock], told.append)
-    assert state(place, lock).state == "ready"
-    assert subprocess.run([place / "bin" / "python", "-c", ""], check=False).returncode == 0
-    assert told == ["making env"]
-
-
-def test_a_ready_environment_is_left_alone(place: Path, lock: Path) -> None:
-    install(place, [lock], tell_nobody)
-    (place / "witness").touch()
-    told: list[str] = []
-    install(place, [lock], told.append)
-    assert (place / "witness").exists()
+    assert state(path, lock).state == "ready"
+    install(path, [lock], told.append)
+    assert (path / "witness").exists()
     assert told == []
+    assert subprocess.run([path / "bin" / "python", "-c", ""], check=False).returncode == 0
 
 
-def test_remade_when_the_lock_changes(place: Path, lock: Path) -> None:
-    install(place, [lock], tell_nobody)
-    (place / "witness").touch()
-    lock.write_text("# something else\n")
-    assert state(place, lock).state == "absent"
-    install(place, [lock], tell_nobody)
-    assert state(place, lock).state == "ready"
-    assert not (place / "witness").exists()
-
-
-def test_a_further_lock_is_added_without_making_it_anew(
-    place: Path, lock: Path, tmp_path: Path
-) -> None:
-    install(place, [lock], tell_nobody)
-    (place / "witness").touch()
+def test_a_further_lock_is_added(ready: tuple[Path, Path], tmp_path: Path) -> None:
+    path, lock = ready
     more = tmp_path / "dev.txt"
     more.write_text("# more\n")
-    install(place, [lock, more], tell_nobody)
-    assert (place / "witness").exists()
-    assert state(place, lock).state == state(place, more).state == "ready"
+    install(path, [lock, more], tell_nobody)
+    assert (path / "witness").exists()
+    assert state(path, lock).state == state(path, more).state == "ready"
 
 
 def test_an_addition_that_fails_leaves_what_was_there(
-    place: Path, lock: Path, tmp_path: Path
+    ready: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    install(place, [lock], tell_nobody)
-    more = tmp_path / "dev.txt"
+    path, lock = ready
+    more = tmp_path / "wrong.txt"
     more.write_text("not a requirement\n")
     with pytest.raises(InstallFailed):
-        install(place, [lock, more], tell_nobody)
-    assert state(place, lock).state == "ready"
+        install(path, [lock, more], tell_nobody)
+    assert state(path, lock).state == "ready"
 
 
-def test_a_moved_environment_does_not_fit(place: Path, lock: Path, tmp_path: Path) -> None:
-    install(place, [lock], tell_nobody)
-    moved = tmp_path / "moved"
-    place.parent.rename(moved)
-    assert state(moved / "env", lock).state == "absent"
+def test_a_moved_environment_does_not_fit(ready: tuple[Path, Path]) -> None:
+    path, lock = ready
+    moved = path.parent.rename(path.parent.with_name("moved"))
+    found = state(moved / path.name, lock)
+    moved.rename(path.parent)
+    assert found.state == "absent"
 
 
-def test_a_failure_says_why_and_leaves_nothing(
-    place: Path, lock: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_an_environment_without_its_python_does_not_fit(ready: tuple[Path, Path]) -> None:
+    path, lock = ready
+    python = path / "bin" / "python"
+    gone = python.rename(python.with_name("gone"))
+    found = state(path, lock)
+    gone.rename(python)
+    assert found.state == "absent"
+
+
+def test_remade_when_the_lock_changes(ready: tuple[Path, Path]) -> None:
+    path, lock = ready
+    lock.write_text("# something else\n")
+    assert state(path, lock).state == "absent"
+    install(path, [lock], tell_nobody)
+    assert state(path, lock).state == "ready"
+    assert not (path / "witness").exists()
+
+
+def test_a_failure_says_why_leaves_nothing_and_is_tried_again(
+    place: Path, lock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # as good as no network, and at once
@@ -115,6 +131,9 @@ def test_a_failure_says_why_and_leaves_nothing(
     assert found.state == "failed"
     assert "No matching distribution" in found.detail
     assert not place.exists()
+    lock.write_text("# good\n")
+    install(place, [lock], tell_nobody)
+    assert state(place, lock).state == "ready"
 
 
 @pytest.mark.parametrize(
@@ -128,15 +147,6 @@ def test_a_failure_says_why_and_leaves_nothing(
 )
 def test_the_cause_is_told_in_a_sentence(line: str, sentence: str) -> None:
     assert sentence in environment._explain(["Collecting camb", line, ""])
-
-
-def test_a_failed_environment_is_tried_again(place: Path, lock: Path) -> None:
-    lock.write_text("not a requirement\n")
-    with pytest.raises(InstallFailed):
-        install(place, [lock], tell_nobody)
-    lock.write_text("# good\n")
-    install(place, [lock], tell_nobody)
-    assert state(place, lock).state == "ready"
 
 
 @pytest.mark.parametrize(
