@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,11 +74,17 @@ def strangers_need_tls() -> Messages:
 
 @site_check
 def data_folder_is_ours() -> Messages:
-    if os.access(_nearest_existing(settings.DATA_DIR), os.W_OK | os.X_OK):
+    """By writing there: root may write everywhere, until a file system says no."""
+    try:
+        settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=settings.DATA_DIR).close()
+    except OSError as error:
+        reason = error.strerror
+    else:
         return []
     return [
         Error(
-            f"The data folder {settings.DATA_DIR} cannot be written.",
+            f"The data folder {settings.DATA_DIR} cannot be written: {reason}.",
             hint="Mend its rights, or set CMBAGENT_DATA_DIR to a folder of yours.",
             id="cmbagent.E004",
         )
@@ -144,20 +150,6 @@ def redis_address_is_one() -> Messages:
     ]
 
 
-@site_check
-def database_is_one_we_know() -> Messages:
-    engine = settings.DATABASES["default"].get("ENGINE", "")
-    if settings.SETTINGS_PROBLEMS or engine.rpartition(".")[2] in {"sqlite3", "postgresql"}:
-        return []
-    return [
-        Error(
-            f"DATABASE_URL asks for {engine or 'an unknown database'}.",
-            hint="Use postgres://user:password@host/name, or unset it for SQLite.",
-            id="cmbagent.E009",
-        )
-    ]
-
-
 @register(Tags.database)
 def database_answers(
     app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **_: Any
@@ -172,7 +164,7 @@ def database_answers(
             Error(
                 f"The database does not answer: {str(error).strip().splitlines()[0]}",
                 hint="Start PostgreSQL, or mend DATABASE_URL.",
-                id="cmbagent.E010",
+                id="cmbagent.E009",
             )
         ]
 
@@ -192,7 +184,7 @@ def _connections_suffice() -> Messages:
             f"CMBAGENT_WORKERS={settings.WORKERS} needs about {needed} database connections; "
             f"PostgreSQL offers {offered}.",
             hint=f"Raise max_connections to {needed + 10} or more, or lower CMBAGENT_WORKERS.",
-            id="cmbagent.E011",
+            id="cmbagent.E010",
         )
     ]
 
@@ -202,7 +194,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _nearest_existing(path: Path) -> Path:
-    return next(parent for parent in (path, *path.parents) if parent.exists())

@@ -6,8 +6,10 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+import dj_database_url
 
 T = TypeVar("T")
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
@@ -66,7 +68,7 @@ class EnvironmentReader:
 
     def url(self, name: str, default: str) -> str:
         value = self.text(name, default).rstrip("/")
-        parts = self.parsed(name, urlsplit, value) or urlsplit(default)
+        parts = self.parsed(name, urlsplit, value)
         if parts.scheme in {"http", "https"} and parts.netloc and not parts.path:
             return value
         self.refuse(f"{name}={value!r} is no web address.", f"Set {name} like https://host.example")
@@ -77,6 +79,31 @@ class EnvironmentReader:
 
     def paths(self, name: str) -> list[Path]:
         return [Path(item).absolute() for item in self.text(name, "").split(":") if item]
+
+    def log_file(self, name: str) -> str:
+        """A file that can be appended to; logging itself would end in a traceback."""
+        if file := self.text(name, ""):
+            try:
+                Path(file).open("a").close()
+            except OSError as error:
+                self.refuse(
+                    f"{name}={file!r} cannot be written: {error.strerror}.",
+                    f"Set {name} to a file in a folder of yours, or unset it.",
+                )
+                return ""
+        return file
+
+    def database(self, name: str, default: str) -> dict[str, Any]:
+        """Django's settings for it. Any other engine would end in the import of its driver."""
+        found = dict(self.parsed(name, dj_database_url.parse, self.text(name, default)))
+        engine = str(found.get("ENGINE", ""))
+        if not engine or engine.rpartition(".")[2] in {"sqlite3", "postgresql"}:
+            return found
+        self.refuse(
+            f"{name} asks for {engine}, which is not supported.",
+            "Use postgres://user:password@host/name, or unset it for SQLite.",
+        )
+        return {}
 
     def parsed(self, name: str, parse: Callable[[str], T], value: str) -> T:
         """What `parse` makes of the value; a ValueError becomes a problem and an empty result."""

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import dj_database_url
-
 from cmbagent_site.environment import EnvironmentReader, boot_id, secret_key
 from cmbagent_site.logging import logging_config
 
@@ -87,6 +85,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
 ]
 MIDDLEWARE = [
+    "cmbagent_site.problems.json_errors",  # first: it shapes what the others answer too
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -147,10 +146,9 @@ CONTENT_SECURITY_POLICY = {
 }
 
 # -- the two shapes: SQLite and Unix sockets, or PostgreSQL and Redis -------------------------
-DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
 REDIS_URL = env.text("REDIS_URL", "")
 DATABASES: dict[str, Any] = {
-    "default": env.parsed("DATABASE_URL", dj_database_url.parse, DATABASE_URL)
+    "default": env.database("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")
 }
 ON_SQLITE = DATABASES["default"].get("ENGINE", "").endswith("sqlite3")
 if ON_SQLITE:
@@ -215,5 +213,5 @@ else:
 # -- logging ----------------------------------------------------------------------------------
 LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
 LOG_JSON = env.boolean("LOG_JSON", default=False)
-LOG_FILE = env.text("LOG_FILE", "")
+LOG_FILE = env.log_file("LOG_FILE")
 LOGGING = logging_config(level=LOG_LEVEL, json=LOG_JSON, file=LOG_FILE)
