@@ -1,32 +1,81 @@
-"""The one safe way to open what a run made. Code may put anything there: links, pipes, devices."""
+"""The one way in which trusted code opens what a run made.
+
+Code may have put anything into its work directory, and may be changing it this very moment: links
+to secrets, pipes that block whoever opens them, devices, names that mislead people. Everything here
+goes from one directory descriptor to the next, never by a whole path, and judges the file that is
+open, not the one a name stood for a moment ago. docs/decisions/0011-safe-opener.md says why.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import mimetypes
 import os
 import secrets
 import stat
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-MAX_LISTED = 100_000
+MAX_LISTED = 20_000  # files of one work directory that are looked at
+MAX_SKIPPED = 1_000
+MAX_DEPTH = 50
 IGNORED = frozenset({".tmp", ".cache", "__pycache__"})
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+# O_NONBLOCK: opening a pipe must not wait for a writer. O_NOCTTY: nor must a terminal become ours.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MISLEADING = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+_KINDS = {
+    "plot": ".png .jpg .jpeg .gif .pdf .svg .eps .bmp .tiff .tif .webp",
+    "data": ".csv .tsv .dat .json .pkl .pickle .npz .npy .parquet .yaml .yml .h5 .hdf5 .fits",
+    "code": ".py .ipynb .js .ts .java .cpp .c .h .go .rs .rb .sh .f90",
+    "report": ".txt .md .rst .html .tex",
+    "log": ".log",
+    "document": ".doc .docx .odt .ppt .pptx .ps",
+}
+_KIND_OF = {ending: kind for kind, endings in _KINDS.items() for ending in endings.split()}
+# of our own, not the machine's: a file has the same type wherever the server runs
+_MIMES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".bmp": "image/bmp",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".svg": "image/svg+xml",
+    ".eps": "application/postscript",
+    ".ps": "application/postscript",
+    ".pdf": "application/pdf",
+    ".csv": "text/csv",
+    ".tsv": "text/tab-separated-values",
+    ".json": "application/json",
+    ".ipynb": "application/json",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+    ".h5": "application/x-hdf5",
+    ".hdf5": "application/x-hdf5",
+    ".fits": "application/fits",
+    ".md": "text/markdown",
+    ".html": "text/html",
+    ".py": "text/x-python",
+}
+_TEXT = ("code", "report", "log")
 
 
 class Unsafe(Exception):
-    """The path does not lead to a plain file of the work directory."""
+    """This is nothing that trusted code opens; the text says why, and is fit for people."""
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What tells whether a file was written again; the change time cannot be set by code."""
+    """Tells whether a file is still the one it was: its change time cannot be set by code."""
 
     inode: int
     size: int
@@ -34,10 +83,16 @@ class Stamp:
     ctime_ns: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class Listing:
+    """`files` by path relative to the work directory; `skipped` has names made visible."""
+
     files: dict[str, Stamp] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def skip(self, name: str, reason: str) -> None:
+        if len(self.skipped) < MAX_SKIPPED:
+            self.skipped.append((visible(name), reason))
 
 
 @dataclass(frozen=True)
@@ -46,134 +101,255 @@ class Stored:
     size: int
 
 
-@contextmanager
-def _folder_of(root: Path, path: str) -> Iterator[tuple[int, str]]:
-    *folders, name = path.split("/")
-    if not name or any(part in {"", ".", ".."} for part in [*folders, name]):
-        raise Unsafe(f"{path!r} is not a plain relative path")
-    descriptor = os.open(root, _DIRECTORY)
-    try:
-        for folder in folders:
-            deeper = os.open(folder, _DIRECTORY, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = deeper
-        yield descriptor, name
-    except OSError as error:
-        raise Unsafe(error.strerror or str(error)) from error
-    finally:
-        os.close(descriptor)
-
-
 def open_regular(root: Path, path: str) -> int:
-    """A descriptor of the file. Raises Unsafe for links, pipes, devices, hard links."""
-    with _folder_of(root, path) as (folder, name):
-        descriptor = os.open(name, _FILE, dir_fd=folder)
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-        os.close(descriptor)
-        raise Unsafe("not a plain file with one name")
-    return descriptor
+    """A descriptor for reading the regular file at `path` below `root`; the caller closes it.
+
+    Raises Unsafe for anything else: a link on the way, a second name, a pipe, a device, nothing.
+    """
+    *folders, name = _parts(path)
+    with _opened_folder(root, folders, create=False, uid=None) as parent:
+        return _open_file(parent, name)
 
 
 def write_new(root: Path, path: str, data: bytes, uid: int | None = None) -> None:
-    """Write the file, replacing what stood there; parent folders are made on the way."""
-    _make_folders(root, path)
-    with _folder_of(root, path) as (folder, name):
-        temporary = f".{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o644, dir_fd=folder)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            if uid is not None:
-                os.fchown(descriptor, uid, uid)
-        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    """Put a file there in one step, over whatever had that name; made folders and the file are
+    given to `uid`. Raises Unsafe if a folder on the way is not one."""
+    *folders, name = _parts(path)
+    with (
+        _opened_folder(root, folders, create=True, uid=uid) as parent,
+        _replacing(parent, name, uid) as target,
+    ):
+        _write_all(target, data)
 
 
-def _make_folders(root: Path, path: str) -> None:
-    parts = path.split("/")[:-1]
-    for depth in range(len(parts)):
-        with _folder_of(root, "/".join(parts[: depth + 1])) as (folder, name):
-            if not os.path.lexists(f"/proc/self/fd/{folder}/{name}"):
-                os.mkdir(name, 0o755, dir_fd=folder)
+def copy_in(root: Path, path: str, source: Path, uid: int | None = None) -> None:
+    """Like write_new, with the content of a file of our own."""
+    *folders, name = _parts(path)
+    with (
+        _opened_folder(root, folders, create=True, uid=uid) as parent,
+        _replacing(parent, name, uid) as target,
+        source.open("rb") as file,
+    ):
+        while chunk := file.read(_CHUNK):
+            _write_all(target, chunk)
 
 
-def copy_in(root: Path, path: str, source: Path) -> None:
-    """Put a copy of a file of ours into the work directory, replacing what stood there."""
-    write_new(root, path, source.read_bytes())
-
-
-def list_files(root: Path, *, max_files: int = MAX_LISTED) -> Listing:
-    """The plain files below root, and what was passed over with the reason."""
+def list_files(root: Path, *, max_files: int) -> Listing:
+    """All regular files below `root` with what was left out, and why. Opens no file."""
     listing = Listing()
-    for folder, folders, names, descriptor in os.fwalk(root, follow_symlinks=False):
-        folders[:] = [name for name in folders if name not in IGNORED]
-        prefix = os.path.relpath(folder, root)
-        for name in names:
-            if len(listing.files) >= max_files:
-                return listing
-            path = name if prefix == "." else f"{prefix}/{name}"
-            _look(listing, path, name, descriptor)
+    top = os.open(root, _FOLDER)
+    _list_folder(top, "", listing, max_files)
     return listing
 
 
-def _look(listing: Listing, path: str, name: str, folder: int) -> None:
-    if reason := _bad_name(path):
-        listing.skipped.append((ascii(path)[:200], reason))
-        return
-    try:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return
-    if not stat.S_ISREG(found.st_mode):
-        listing.skipped.append((path, "not a plain file"))
-    elif found.st_nlink != 1:
-        listing.skipped.append((path, "it has more than one name"))
-    else:
-        listing.files[path] = Stamp(
-            found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-        )
-
-
-def _bad_name(path: str) -> str:
-    if any(unicodedata.category(character) in {"Cc", "Cf", "Cs"} for character in path):
-        return "its name has control or invisible characters"
-    return "its name is too long" if len(path) > 1000 else ""
-
-
 def store(root: Path, path: str, blobs: Path, *, max_bytes: int) -> Stored:
-    """Copy the file's bytes into the blob store. Raises Unsafe."""
-    descriptor = open_regular(root, path)
-    temporary = blobs / f"new.{secrets.token_hex(8)}"
+    """Keep a copy of the file under the digest of what was copied. Raises Unsafe, also when the
+    file is larger than `max_bytes`."""
+    source = open_regular(root, path)
     blobs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = blobs / f"incoming.{secrets.token_hex(8)}"
     try:
-        digest, size = hashlib.sha256(), 0
-        with os.fdopen(descriptor, "rb") as source, temporary.open("xb") as target:
-            while chunk := source.read(_CHUNK):
-                size += len(chunk)
-                if size > max_bytes:
-                    raise Unsafe(f"larger than {max_bytes:,} bytes")
-                digest.update(chunk)
-                target.write(chunk)
-        final = blobs / digest.hexdigest()[:2] / digest.hexdigest()
-        final.parent.mkdir(exist_ok=True, mode=0o700)
-        temporary.rename(final)
+        stored = _copy(source, temporary, max_bytes)
+        folder = blobs / stored.sha256[:2]
+        folder.mkdir(exist_ok=True, mode=0o700)
+        temporary.replace(folder / stored.sha256)
+        _sync(folder)
     finally:
+        os.close(source)
         temporary.unlink(missing_ok=True)
-    return Stored(digest.hexdigest(), size)
-
-
-_KINDS = {
-    "code": "py js ts java cpp c h go rs rb sh",
-    "data": "csv json pkl pickle npz npy parquet yaml yml h5 hdf5 fits",
-    "plot": "png jpg jpeg gif pdf svg eps bmp tiff webp",
-    "report": "txt md rst html",
-    "log": "log",
-}
-_BY_EXTENSION = {ext: kind for kind, exts in _KINDS.items() for ext in exts.split()}
+    return stored
 
 
 def classify(path: str) -> tuple[str, str]:
-    """(kind, mime) by the name alone."""
-    extension = path.rpartition(".")[2].lower()
-    mime = mimetypes.guess_type(path)[0] or "application/octet-stream"
-    return _BY_EXTENSION.get(extension, "other"), mime
+    """Kind and media type, by the name's ending alone: plot, data, code, report, log, document
+    or other."""
+    ending = PurePosixPath(path).suffix.lower()
+    kind = _KIND_OF.get(ending, "other")
+    text = kind in _TEXT
+    return kind, _MIMES.get(ending, "text/plain" if text else "application/octet-stream")
+
+
+def visible(name: str) -> str:
+    """The name with everything in it shown that a reader would not see, or see in another order."""
+    return "".join(
+        char if unicodedata.category(char) not in _MISLEADING else f"\\u{ord(char):04x}"
+        for char in name
+    )
+
+
+def _parts(path: str) -> list[str]:
+    parts = path.split("/")
+    if any(part in {"", ".", ".."} or "\0" in part for part in parts):
+        raise Unsafe("not a path below the work directory")
+    return parts
+
+
+@contextlib.contextmanager
+def _opened_folder(
+    root: Path, folders: list[str], *, create: bool, uid: int | None
+) -> Iterator[int]:
+    """A descriptor of the folder that `folders` lead to, each of them no link."""
+    current = os.open(root, _FOLDER)
+    try:
+        for name in folders:
+            inner = _enter(current, name, create=create, uid=uid)
+            os.close(current)
+            current = inner
+        yield current
+    finally:
+        os.close(current)
+
+
+def _enter(parent: int, name: str, *, create: bool, uid: int | None) -> int:
+    made = create and _make_folder(parent, name)
+    try:
+        folder = os.open(name, _FOLDER, dir_fd=parent)
+    except OSError as error:
+        raise Unsafe(f"{visible(name)} is no folder") from error
+    if made:
+        _hand_over(folder, 0o755, uid)
+    return folder
+
+
+def _make_folder(parent: int, name: str) -> bool:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _hand_over(descriptor: int, mode: int, uid: int | None) -> None:
+    """The mode is set apart from the making: a umask must not shut the code's user out."""
+    os.fchmod(descriptor, mode)
+    if uid is not None:
+        os.fchown(descriptor, uid, uid)
+
+
+def _open_file(parent: int, name: str) -> int:
+    try:
+        descriptor = os.open(name, _FILE, dir_fd=parent)
+    except OSError as error:
+        raise Unsafe(f"it cannot be opened ({os.strerror(error.errno or 0)})") from error
+    if reason := _objection(os.fstat(descriptor)):
+        os.close(descriptor)
+        raise Unsafe(reason)
+    return descriptor
+
+
+def _objection(found: os.stat_result) -> str | None:
+    if not stat.S_ISREG(found.st_mode):
+        return f"not a regular file but {_kind_of(found.st_mode)}"
+    # the other name can be a secret's: links need no right to read what they name
+    return None if found.st_nlink == 1 else "it has more than one name"
+
+
+def _kind_of(mode: int) -> str:
+    for is_kind, word in (
+        (stat.S_ISLNK, "a symbolic link"),
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+    ):
+        if is_kind(mode):
+            return word
+    return "a device"
+
+
+@contextlib.contextmanager
+def _replacing(parent: int, name: str, uid: int | None) -> Iterator[int]:
+    """A new file that takes the name when all of it is written."""
+    temporary = f".{secrets.token_hex(8)}.new"
+    target = os.open(temporary, _NEW, 0o600, dir_fd=parent)
+    try:
+        yield target
+        _hand_over(target, 0o644, uid)
+        _rename(parent, temporary, name)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=parent)
+        raise
+    finally:
+        os.close(target)
+
+
+def _rename(parent: int, temporary: str, name: str) -> None:
+    try:
+        os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+    except OSError as error:
+        raise Unsafe(f"{visible(name)} is in the way ({os.strerror(error.errno or 0)})") from error
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _list_folder(folder: int, prefix: str, listing: Listing, max_files: int) -> None:
+    """Closes `folder`."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name not in IGNORED:
+                    _list_entry(folder, entry.name, prefix, listing, max_files)
+    except OSError as error:
+        listing.skip(prefix, f"it cannot be read ({os.strerror(error.errno or 0)})")
+    finally:
+        os.close(folder)
+
+
+def _list_entry(folder: int, name: str, prefix: str, listing: Listing, max_files: int) -> None:
+    path = prefix + name
+    if visible(name) != name:
+        listing.skip(path, "its name has characters that cannot be seen")
+        return
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:  # gone since
+        return
+    if stat.S_ISDIR(found.st_mode):
+        _descend(folder, name, path, listing, max_files)
+    elif reason := _objection(found):
+        listing.skip(path, reason)
+    elif len(listing.files) >= max_files:
+        listing.skip(path, f"more than {max_files:,} files")
+    else:
+        stamp = Stamp(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        listing.files[path] = stamp
+
+
+def _descend(folder: int, name: str, path: str, listing: Listing, max_files: int) -> None:
+    if path.count("/") >= MAX_DEPTH:
+        listing.skip(path, f"more than {MAX_DEPTH} folders deep")
+        return
+    try:
+        inner = os.open(name, _FOLDER, dir_fd=folder)
+    except OSError as error:  # it is no folder any more, or may not be read
+        listing.skip(path, f"it cannot be opened ({os.strerror(error.errno or 0)})")
+        return
+    _list_folder(inner, f"{path}/", listing, max_files)
+
+
+def _copy(source: int, target: Path, max_bytes: int) -> Stored:
+    digest, size = hashlib.sha256(), 0
+    with target.open("xb") as file:
+        target.chmod(0o600)
+        while chunk := os.read(source, _CHUNK):
+            size += len(chunk)
+            if size > max_bytes:
+                raise Unsafe(f"larger than {max_bytes:,} bytes")
+            digest.update(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return Stored(digest.hexdigest(), size)
+
+
+def _sync(folder: Path) -> None:
+    """A name, too, must survive a power failure."""
+    descriptor = os.open(folder, _FOLDER)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
