@@ -12,7 +12,7 @@ import multiprocessing.connection
 import os
 import signal
 import time
-from multiprocessing.context import reduction
+from multiprocessing import reduction
 from typing import Any
 
 import django_q.cluster

@@ -39,11 +39,12 @@ class Ending:
 
 def settle(claim: Claim, ending: Ending) -> None:
     """Write what the ending means. Raises LeaseLost. An outcome wins over a stop that came late."""
-    match (ending.outcome or {}).get("kind"), ending.stop:
+    outcome: dict[str, Any] = dict(ending.outcome or {})
+    match outcome.get("kind"), ending.stop:
         case "completed", _:
-            _complete(claim, ending.outcome or {})
+            _complete(claim, outcome)
         case "failed", _:
-            _fail(claim, _failure(ending.outcome or {}))
+            _fail(claim, _failure(outcome))
         case _, "cancel":
             cancelled = RunCancelled(by=ending.by, processes_ended=ending.processes)
             release_run(claim, RunStatus.CANCELLED, [cancelled])
@@ -56,7 +57,7 @@ def settle(claim: Claim, ending: Ending) -> None:
             _lose(claim, ending)
 
 
-def _complete(claim: Claim, outcome: wire.Outcome | dict[str, Any]) -> None:
+def _complete(claim: Claim, outcome: dict[str, Any]) -> None:
     run = Run.objects.get(pk=claim.run_id)
     files = Artifact.objects.filter(run=run).order_by("path").values_list("path", flat=True)
     result, stored = _bounded_result(claim, storable(outcome.get("result") or {}))
@@ -88,7 +89,7 @@ def _bounded_result(claim: Claim, result: dict[str, Any]) -> tuple[dict[str, Any
     return {"truncated": {"result": {"size": file.size, "artifact": file.path}}}, [file]
 
 
-def _failure(outcome: wire.Outcome | dict[str, Any]) -> RunFailed:
+def _failure(outcome: dict[str, Any]) -> RunFailed:
     error: Any = outcome.get("error") or {}
     return RunFailed(
         error_type=str(error.get("error_type", "unknown"))[:60],

@@ -219,7 +219,7 @@ class Supervisor:
         self._record_files(collection)
         answer: wire.Collected = {
             "t": "collected",
-            "files": [file.shown() for file in collection.files],  # type: ignore[typeddict-item,misc]  # same keys
+            "files": [file.shown() for file in collection.files],  # type: ignore[misc]  # same keys
             "skipped": len(collection.skipped),
         }
         self._send(answer)

@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import httpx
+import psycopg
 
 from tests.servers import PostgreSQL, Redis, free_port
 
@@ -38,7 +40,7 @@ class TookTooLong(AssertionError):
     """What a test waited for did not come."""
 
 
-def wait_until(look: Callable[[], T], *, within: float, what: str, every: float = 0.02) -> T:
+def wait_until(look: Callable[[], T | None], *, within: float, what: str, every: float = 0.02) -> T:
     """The first true answer of `look`."""
     deadline = time.monotonic() + within
     while not (answer := look()):
@@ -100,10 +102,11 @@ class Deployment:
             house.start_workers()
             yield house
 
-    def prepare(self) -> None:
+    def prepare(self, *, token: bool = True) -> None:
         self.manage("migrate", "--verbosity", "0")
         self.manage("createsuperuser", "--noinput", "--username", "alice", "--email", "a@b.example")
-        self.token = self.manage("create_token", "alice").strip()
+        if token:
+            self.token = self.manage("create_token", "alice").strip()
 
     def manage(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -117,6 +120,28 @@ class Deployment:
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
+
+    def python(self, program: str) -> str:
+        """What a few lines of Python print in this deployment's Django."""
+        return self.manage("shell", "--no-imports", "-v", "0", "-c", program).strip()
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows of the database, past every process of ours."""
+        if self.shape == "embedded":
+            path = self.folder / "data" / "db.sqlite3"
+            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+                return list(database.execute(sql.replace("%s", "?"), values))
+        with psycopg.connect(self.env["DATABASE_URL"], autocommit=True) as connection:
+            return list(connection.execute(sql, values))  # type: ignore[call-overload]  # a test's
+
+    def logged_lines(self, session_id: str) -> list[tuple[int, str]]:
+        """(seq, text) of a session's whole log; text is empty for what is no output."""
+        key = session_id.replace("-", "") if self.shape == "embedded" else session_id
+        rows = self.query(
+            "SELECT seq, data FROM sessions_app_event WHERE session_id = %s ORDER BY seq", key
+        )
+        parsed = [(seq, json.loads(d) if isinstance(d, str) else d) for seq, d in rows]
+        return [(seq, str(data.get("text", ""))) for seq, data in parsed]
 
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
@@ -210,6 +235,15 @@ class Deployment:
 
         return wait_until(look, within=within, what=f"{' or '.join(statuses)}", every=0.05)
 
+    def wait_for_output(self, run_id: str, text: str, within: float = 60) -> None:
+        """Until the run's console has this text."""
+        path = f"/api/runs/{run_id}/console"
+        wait_until(lambda: text in self.client.get(path).text, within=within, what=repr(text))
+
+    @staticmethod
+    def title(pid: int) -> str:
+        return command_line(pid)
+
     def events(self, session_id: str) -> list[dict[str, Any]]:
         """The whole log of a session, checked to be dense."""
         events: list[dict[str, Any]] = []
@@ -231,6 +265,10 @@ class Deployment:
         """The pid of the run's engine, once it has one."""
         title = f"cmbagent engine {run_id}"
         return wait_until(lambda: find(title), within=within, what=title)[0]
+
+    @staticmethod
+    def engines() -> list[int]:
+        return find("cmbagent engine ")
 
     def worker_pids(self) -> list[int]:
         """Worker processes of the runs' cluster: a busy one is the parent of an engine."""

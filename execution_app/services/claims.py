@@ -133,8 +133,8 @@ def last_console_line(run_id: uuid.UUID) -> int:
     )
     if event is None:
         return 0
-    text = event["text"]
-    return int(event["line"]) + text.count("\n") - text.endswith("\n")
+    line, text = int(event["line"]), str(event["text"])
+    return line + text.count("\n") - int(text.endswith("\n"))
 
 
 def record_process_group(claim: Claim, process_group: int) -> None:

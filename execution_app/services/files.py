@@ -61,11 +61,20 @@ def record_artifacts(
     session_id: uuid.UUID, run_id: uuid.UUID | None, files: Sequence[FoundFile]
 ) -> None:
     """Rows for files of a run; a file made again replaces what it was before."""
+    owner = Artifact.objects.filter(session_id=session_id)
+    owner = owner.filter(run_id=run_id) if run_id else owner.filter(run__isnull=True)
     for file in files:
-        Artifact.objects.update_or_create(
-            session_id=session_id,
-            run_id=run_id,
+        owner.update_or_create(
             path=file.path,
+            create_defaults={
+                "session_id": session_id,
+                "run_id": run_id,
+                "path": file.path,
+                "kind": file.kind,
+                "mime": file.mime,
+                "size": file.size,
+                "sha256": file.sha256,
+            },
             defaults={
                 "kind": file.kind,
                 "mime": file.mime,
@@ -93,13 +102,22 @@ def store_upload(session: Session, *, name: str, chunks: Iterable[bytes], by: Us
 
     A file of the same name is replaced for the runs to come; runs that were keep what they made.
     """
-    path = checked_name(name)
-    found = _store_chunks(path, chunks)
-    workdir.copy_in(work_dir(session.pk), path, blob_path(found.sha256))
+    return record_upload(session, receive_upload(session, name=name, chunks=chunks), by=by)
+
+
+def receive_upload(session: Session, *, name: str, chunks: Iterable[bytes]) -> FoundFile:
+    """The slow half of store_upload, the bytes: call it outside of any transaction."""
+    found = _store_chunks(checked_name(name), chunks)
+    workdir.copy_in(work_dir(session.pk), found.path, blob_path(found.sha256))
+    return found
+
+
+def record_upload(session: Session, found: FoundFile, *, by: User) -> Artifact:
+    """The other half, the rows."""
     with transaction.atomic():
         record_artifacts(session.pk, None, [found])
         append_events(session.pk, [FilesUpdated(files=[found.shown() | {"by": by.get_username()}])])
-        return Artifact.objects.get(session=session, run=None, path=path)
+        return Artifact.objects.get(session=session, run=None, path=found.path)
 
 
 def checked_name(name: str) -> str:

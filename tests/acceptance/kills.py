@@ -1,0 +1,142 @@
+"""Killing parts of a deployment while runs are on their way, and what must hold afterwards."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.deployment import Deployment, command_line, descendants, find, parent, wait_until
+
+LINES = 40
+TASK = f"""Count slowly:
+
+```python
+import time
+for n in range(1, {LINES + 1}):
+    print("line", n)
+    time.sleep(0.025)
+```
+"""
+KNOWN = [f"line {n}" for n in range(1, LINES + 1)]
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def kill_engine(house: Deployment, run: str) -> None:
+    for pid in find(f"cmbagent engine {run}"):
+        kill(pid)
+
+
+def kill_code(house: Deployment, run: str) -> None:
+    """The interpreter of the executed block itself."""
+    for engine in find(f"cmbagent engine {run}"):
+        for pid in descendants([engine]):
+            if "block-" in command_line(pid) and "bwrap" not in command_line(pid).split(" ")[0]:
+                kill(pid)
+
+
+def kill_busy_worker(house: Deployment, run: str) -> None:
+    for engine in find(f"cmbagent engine {run}"):
+        kill(parent(engine))
+
+
+def kill_idle_worker(house: Deployment, _: str) -> None:
+    idle = [pid for pid in house.worker_pids() if " idle" in command_line(pid)]
+    for pid in idle[:1]:
+        kill(pid)
+
+
+def kill_cluster(house: Deployment, _: str) -> None:
+    for pid in house.cluster_pids():
+        kill(pid)
+
+
+def kill_worker_host(house: Deployment, _: str) -> None:
+    house.kill("workers")
+    house.start("workers", "manage.py", "run_workers")  # as its parent in `make run` would
+
+
+def kill_web(house: Deployment, _: str) -> None:
+    house.kill("web")
+    house.start_web()
+
+
+KINDS: dict[str, Callable[[Deployment, str], None]] = {
+    "engine": kill_engine,
+    "code": kill_code,
+    "busy worker": kill_busy_worker,
+    "idle worker": kill_idle_worker,
+    "cluster": kill_cluster,
+    "worker host": kill_worker_host,
+    "web": kill_web,
+}
+
+
+def kill_round(house: Deployment, kind: str, rng: random.Random, *, runs: int = 3) -> None:
+    """Some runs, one kill at a random moment, and all that must hold when they are through."""
+    started = [house.start_run(TASK) for _ in range(runs)]
+    time.sleep(rng.uniform(0.0, 2.0))
+    KINDS[kind](house, rng.choice(started))
+    for run in started:
+        ended = house.wait_for(run, "completed", "failed", "cancelled", within=90)
+        assert ended["status"] == "completed", ended
+        check_log(house.events_of(run))
+        assert not find(f"cmbagent engine {run}"), "an engine was left behind"
+        wait_until(lambda: not leftovers(house), within=10, what="the end of executed code")
+
+
+def leftovers(house: Deployment) -> list[str]:
+    """Executed code that is still there though nothing runs."""
+    return [c for c in map(command_line, house.living_processes()) if "block-" in c]
+
+
+def check_log(events: list[dict[str, Any]]) -> None:
+    """Exactly the known lines; those of interrupted attempts stay, with run_recovered between."""
+    attempts = attempts_of(events)
+    assert lines_of(attempts[-1]) == KNOWN, "the attempt that completed printed everything once"
+    for attempt in attempts[:-1]:
+        lines = lines_of(attempt)
+        assert KNOWN[: len(lines)] == lines or _cut(lines), f"not what was printed: {lines}"
+        assert attempt[-1]["event_type"] in {"run_recovered", "run_resumed"}, attempt[-1]
+    kinds = [event["event_type"] for event in events]
+    assert kinds.count("run_completed") == 1
+    assert kinds[-1] == "run_completed"
+    check_line_numbers(events)
+
+
+def attempts_of(events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The events cut at each run_started."""
+    attempts: list[list[dict[str, Any]]] = []
+    for event in events:
+        if event["event_type"] == "run_started":
+            attempts.append([])
+        if attempts:
+            attempts[-1].append(event)
+    return attempts
+
+
+def lines_of(events: list[dict[str, Any]]) -> list[str]:
+    output = [e["data"] for e in events if e["event_type"] == "output"]
+    return "".join(d["text"] for d in output if d["stream"] == "stdout").splitlines()
+
+
+def _cut(lines: list[str]) -> bool:
+    """A kill may cut the last line in the middle."""
+    whole = lines[:-1]
+    return KNOWN[: len(whole)] == whole and KNOWN[len(whole)].startswith(lines[-1])
+
+
+def check_line_numbers(events: list[dict[str, Any]]) -> None:
+    """Numbers go up by the lines that were begun, over attempts too."""
+    output = [e["data"] for e in events if e["event_type"] == "output" and not e["data"]["cont"]]
+    numbers = [data["line"] for data in output]
+    assert numbers == sorted(set(numbers)), numbers

@@ -1,0 +1,128 @@
+"""Programs that tests run as processes of their own, to kill them: `python -m tests.programs …`.
+
+    log-writer SESSION NUMBER FILE    appends events for ever; notes in FILE what was confirmed
+    run-writer OWNER FILE             claims a run and records batches for ever
+    stress ACTION SECONDS             one actor of the deadlock test
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+import uuid
+from pathlib import Path
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cmbagent_site.settings")
+
+import django
+
+django.setup()
+
+from django.contrib.auth.models import User
+from django.db import OperationalError
+
+from execution_app.errors import ExecutionError, LeaseLost
+from execution_app.models import Run
+from execution_app.services import (
+    Claim,
+    cancel_run,
+    claim_run,
+    record_batch,
+    release_run,
+    renew_lease,
+    retry_run,
+)
+from execution_app.statuses import RunStatus
+from sessions_app.event_types import Output
+from sessions_app.services import append_events
+
+
+def line(writer: str, number: int) -> Output:
+    return Output(stream="stdout", line=number, text=f"{writer}:{number}\n")
+
+
+def write_log(session: str, writer: str, file: str) -> None:
+    """Batches of 1 to 20 events; each batch is noted once it is confirmed."""
+    rng = random.Random(writer)
+    number = 0
+    with Path(file).open("a", buffering=1) as confirmed:
+        while True:
+            batch = [line(writer, number + i) for i in range(1, rng.randint(1, 20) + 1)]
+            append_events(uuid.UUID(session), batch)
+            number += len(batch)
+            confirmed.write(f"{number}\n")
+
+
+def write_run(owner: str, file: str) -> None:
+    """A supervisor reduced to its writing: claims one run, then batches until it is fenced."""
+    claim = None
+    while claim is None:
+        claim = claim_run(owner=owner, sandbox_level=1)
+        time.sleep(0.01)
+    with Path(file).open("a", buffering=1) as told:
+        told.write(f"claimed {claim.attempt}\n")
+        number = 0
+        try:
+            while True:
+                record_batch(claim, [line(f"{owner}.{claim.attempt}", number + 1)])
+                number += 1
+                told.write(f"stored {number}\n")
+                time.sleep(0.005)
+        except LeaseLost:
+            told.write("fenced\n")
+
+
+# -- the deadlock test ------------------------------------------------------------------------
+def claim_and_record(deadline: float, owner: str) -> int:
+    done = 0
+    while time.monotonic() < deadline:
+        claim = claim_run(owner=owner, sandbox_level=1)
+        if claim is not None:
+            done += _use(claim)
+    return done
+
+
+def _use(claim: Claim) -> int:
+    try:
+        for number in range(5):
+            record_batch(claim, [line("stress", number + 1)])
+            if renew_lease(claim).cancel:
+                release_run(claim, RunStatus.CANCELLED)
+                return number
+        release_run(claim, RunStatus.FAILED)
+    except LeaseLost:
+        pass
+    return 5
+
+
+def cancel_and_retry(deadline: float) -> int:
+    by, done = User.objects.get(username="alice"), 0
+    while time.monotonic() < deadline:
+        for run in Run.objects.all():
+            try:
+                (cancel_run if run.is_live else retry_run)(run, by=by)
+                done += 1
+            except ExecutionError:
+                continue
+    return done
+
+
+def stress(action: str, seconds: str) -> None:
+    """Prints how much was done; an OperationalError (a deadlock, a lock timeout) ends it loudly."""
+    deadline = time.monotonic() + float(seconds)
+    try:
+        if action == "cancel":
+            done = cancel_and_retry(deadline)
+        else:
+            done = claim_and_record(deadline, owner=action)
+    except OperationalError as error:
+        sys.exit(f"{action}: {error}")
+    sys.stdout.write(f"{done}\n")
+
+
+PROGRAMS = {"log-writer": write_log, "run-writer": write_run, "stress": stress}
+
+if __name__ == "__main__":
+    PROGRAMS[sys.argv[1]](*sys.argv[2:])
