@@ -1,0 +1,33 @@
+"""Where the pages are. A path that begins with _ answers a fragment of a page."""
+
+from __future__ import annotations
+
+from django.contrib.auth.views import LogoutView
+from django.urls import path
+
+from sessions_app.views import door, listing, session
+
+app_name = "sessions"
+
+_ONE = "sessions/<uuid:session_id>/"
+
+urlpatterns = [
+    path("", listing.home, name="home"),
+    path("sign-in/", door.SignIn.as_view(), name="sign_in"),
+    path("sign-in/link/", door.sign_in_link, name="sign_in_link"),
+    path("sign-out/", LogoutView.as_view(), name="sign_out"),
+    path("sessions/", listing.list_sessions, name="list"),
+    path("sessions/new/", listing.new_session, name="new"),
+    path(_ONE, session.show_session, name="detail"),
+    path(f"{_ONE}_status/", session.show_status, name="status"),
+    path(f"{_ONE}_talk/", session.show_talk, name="talk"),
+    path(f"{_ONE}_plots/", session.show_plots, name="plots"),
+    path(f"{_ONE}_files/", session.show_files, name="files"),
+    path(f"{_ONE}runs/", session.start_run, name="start_run"),
+    path(f"{_ONE}files/", session.upload, name="upload"),
+    path(f"{_ONE}delete/", session.delete, name="delete"),
+    *(
+        path(f"{_ONE}{command}/", session.command_run, {"command": command}, name=command)
+        for command in session.COMMANDS
+    ),
+]

@@ -1,0 +1,207 @@
+"""What the templates of a session show: read from its rows, never written."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from django.urls import reverse
+from django.utils import timezone
+
+from execution_app.models import Artifact, Run
+from execution_app.statuses import RunStatus
+from sessions_app.models import Event, Server, Session
+from sessions_app.modes import MODES
+from sessions_app.rendering import (
+    CONSOLE_TYPES,
+    TALK_TYPES,
+    Entry,
+    clock,
+    make_entries,
+    read_console_tail,
+)
+
+PAGE_OF_TALK = 200  # entries at once; static/session.js asks again after as many
+_CONSOLE_EVENTS = 2000
+_RUNS_SHOWN = 50
+_FILES_SHOWN = 500
+_SANDBOX_WORDS = {
+    1: "level 1, bubblewrap",
+    2: "level 2, Landlock and seccomp",
+    3: "level 3, limits only",
+}
+Context = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A status in one word. `tone` is a class of app.css; amber (wait) only waits for a person."""
+
+    label: str
+    tone: str = ""
+    moving: bool = False
+
+
+_CHIPS = {
+    RunStatus.QUEUED: Chip("Queued", "run", moving=True),
+    RunStatus.RUNNING: Chip("Running", "run", moving=True),
+    RunStatus.WAITING_APPROVAL: Chip("Waiting for you", "wait"),
+    RunStatus.PAUSED: Chip("Paused"),
+    RunStatus.COMPLETED: Chip("Completed", "ok"),
+    RunStatus.FAILED: Chip("Failed", "bad"),
+    RunStatus.CANCELLED: Chip("Stopped"),
+}
+
+
+def make_chip(run: Run | None) -> Chip:
+    if run is None:
+        return Chip("No task yet")
+    if run.is_stopping:
+        return Chip("Stopping", "run", moving=True)
+    if is_pausing(run):
+        return Chip("Pausing", "run", moving=True)
+    return _CHIPS[RunStatus(run.status)]
+
+
+def is_pausing(run: Run) -> bool:
+    return run.status == RunStatus.RUNNING and run.pause_requested_at is not None
+
+
+def mode_label(session: Session) -> str:
+    mode = MODES.get(session.mode)
+    return mode.label if mode else session.mode
+
+
+# -- status -----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Act:
+    """A button of the head of the page."""
+
+    name: str
+    label: str
+    url: str
+    disabled: bool = False
+
+
+def status_context(session: Session) -> Context:
+    runs = list(Run.objects.filter(session=session).order_by("-number")[:_RUNS_SHOWN])
+    run = runs[0] if runs else None
+    waits = run is not None and run.status == RunStatus.QUEUED
+    return {
+        "session": session,
+        "run": run,
+        "runs": [
+            (item, _SANDBOX_WORDS.get(item.sandbox_level or 0, ""), console_url(item))
+            for item in runs
+        ],
+        "console_url": console_url(run) if run else "",
+        "events_url": f"/api/sessions/{session.pk}/events",
+        "chip": make_chip(run),
+        "acts": _acts(session.pk, run),
+        "mode_label": mode_label(session),
+        "no_worker": waits and not _is_worker_alive(),
+        **_elapsed(run),
+    }
+
+
+def console_url(run: Run) -> str:
+    """The whole console as text."""
+    return f"/api/runs/{run.pk}/console"
+
+
+def _is_worker_alive() -> bool:
+    return Server.objects.alive().filter(kind=Server.Kind.WORKER).exists()
+
+
+def _elapsed(run: Run | None) -> Context:
+    if run is None or run.started_at is None:
+        return {"ticking": False, "elapsed_clock": "not begun"}
+    seconds = int(((run.finished_at or timezone.now()) - run.started_at).total_seconds())
+    ticking = run.status == RunStatus.RUNNING
+    return {"ticking": ticking, "elapsed": seconds, "elapsed_clock": clock(seconds)}
+
+
+def _acts(session_id: uuid.UUID, run: Run | None) -> list[Act]:
+    return [
+        Act(name, label, reverse(f"sessions:{name}", args=[session_id]), disabled)
+        for name, label, disabled in _possible_acts(run)
+    ]
+
+
+def _possible_acts(run: Run | None) -> Iterable[tuple[str, str, bool]]:
+    if run is None:
+        return
+    if run.status == RunStatus.PAUSED:
+        yield "resume", "Resume", False
+    elif run.is_live and not run.is_stopping:
+        yield "pause", "Pausing" if is_pausing(run) else "Pause", is_pausing(run)
+    if run.is_live:
+        yield "stop", "Stopping" if run.is_stopping else "Stop", run.is_stopping
+    elif run.status in {RunStatus.FAILED, RunStatus.CANCELLED}:
+        yield "retry", "Retry", False
+
+
+# -- files ------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class File:
+    id: int
+    path: str
+    kind: str
+    size: int
+    url: str
+
+
+def files_context(session: Session) -> Context:
+    found = Artifact.objects.filter(session=session)
+    shown = found.order_by("-run__number", "path")[:_FILES_SHOWN]
+    plots = found.filter(kind="plot", run__isnull=False).order_by("-run__number", "-pk")
+    return {
+        "session": session,
+        "files": [_file(artifact) for artifact in shown],
+        "files_count": found.count(),
+        "plots": [_file(artifact) for artifact in plots[:_FILES_SHOWN]],
+    }
+
+
+def _file(artifact: Artifact) -> File:
+    return File(artifact.pk, artifact.path, artifact.kind, artifact.size, _file_url(artifact))
+
+
+def _file_url(artifact: Artifact) -> str:
+    """Where its bytes are; empty for what a person brought."""
+    if artifact.run_id is None:
+        return ""
+    # the digest: a plot drawn again under its old name is another picture
+    return f"/api/runs/{artifact.run_id}/files/{quote(artifact.path)}?v={artifact.sha256[:12]}"
+
+
+# -- what happened ----------------------------------------------------------------------------
+def talk_after(session: Session, cursor: int) -> list[Entry]:
+    """The next entries of the conversation, at most PAGE_OF_TALK."""
+    talk = Event.objects.filter(session=session, event_type__in=TALK_TYPES)
+    return make_entries(talk.after(cursor)[:PAGE_OF_TALK])
+
+
+def session_context(session: Session) -> Context:
+    """The whole page as of `session.last_seq`; the socket goes on from there without a seam."""
+    until_now = Event.objects.filter(session=session, seq__lte=session.last_seq).order_by("-seq")
+    talk = until_now.filter(event_type__in=TALK_TYPES)[:PAGE_OF_TALK]
+    output = until_now.filter(event_type__in=CONSOLE_TYPES)[:_CONSOLE_EVENTS]
+    entries = make_entries(_reversed(talk))
+    console = read_console_tail(output.iterator(chunk_size=100))
+    return {
+        **status_context(session),
+        **files_context(session),
+        "section": "sessions",
+        "entries": entries,
+        "earlier": len(entries) == PAGE_OF_TALK,
+        "blocks": console.blocks,
+        "last_line": console.last_line,
+    }
+
+
+def _reversed(events: Iterable[Event]) -> Sequence[Event]:
+    return list(events)[::-1]

@@ -1,0 +1,144 @@
+// The session page: the one stream, turned into console lines and fragments to fetch anew.
+
+import { Console } from "./console.js";
+import { Stream } from "./stream.js";
+
+const page = document.getElementById("main").dataset;
+const thread = document.getElementById("thread");
+const log = document.getElementById("log");
+const lineCount = document.getElementById("console-count");
+const follow = document.getElementById("follow");
+const connection = document.getElementById("connection");
+
+const WORDS = {
+  connecting: "Connecting",
+  "catching-up": "Catching up",
+  live: "Live",
+  reconnecting: "Reconnecting",
+  offline: "Offline",
+  "sign-in": "Sign in again",
+  gone: "This session is gone",
+};
+// What an event changes beside the conversation and the status.
+const CHANGES = {
+  files_updated: ["plots", "files"],
+  run_completed: ["plots", "files"],
+};
+const MARKS = {
+  run_queued: (data) => `Run ${data.number}`,
+  run_recovered: () => "Interrupted: the code starts again",
+};
+const PAGE_OF_TALK = 200; // as many entries the server answers at once
+
+// -- fragments ---------------------------------------------------------------------------------
+const waiting = new Map();
+
+/** Fetch a fragment anew soon; many events at once cost one request. */
+function refresh(id) {
+  if (waiting.has(id)) return;
+  const send = () => {
+    waiting.delete(id);
+    document.getElementById(id).dispatchEvent(new Event("refresh"));
+  };
+  waiting.set(id, setTimeout(send, 150));
+}
+
+let fetching = false;
+let more = false;
+
+/** Append the entries after the last one shown, one request at a time: each comes once, in order. */
+async function extendTalk() {
+  more = true;
+  if (fetching) return;
+  fetching = true;
+  try {
+    while (more) {
+      more = false;
+      more = (await fetchTalk()) >= PAGE_OF_TALK || more;
+    }
+  } finally {
+    fetching = false; // after a failure the next event, or the next connection, asks again
+  }
+}
+
+async function fetchTalk() {
+  const atEnd = thread.scrollHeight - thread.scrollTop - thread.clientHeight < 80;
+  const before = thread.childElementCount;
+  const after = thread.lastElementChild?.dataset.seq ?? 0;
+  const url = `${page.talkUrl}?after=${after}`;
+  await htmx.ajax("GET", url, { source: thread, target: thread, swap: "beforeend" });
+  if (atEnd) thread.scrollTop = thread.scrollHeight;
+  return thread.childElementCount - before;
+}
+
+// -- console -----------------------------------------------------------------------------------
+const output = new Console(log, (following) => follow.setAttribute("aria-pressed", following));
+
+follow.addEventListener("click", () => (output.following ? output.stay() : output.toEnd()));
+
+// -- stream ------------------------------------------------------------------------------------
+function apply(events) {
+  for (const event of events) {
+    if (event.event_type === "output") {
+      lineCount.textContent = output.append(event.data).toLocaleString("en");
+      continue;
+    }
+    if (MARKS[event.event_type]) output.mark(MARKS[event.event_type](event.data));
+    (CHANGES[event.event_type] ?? []).forEach(refresh);
+    if (event.event_type !== "files_updated") {
+      refresh("status");
+      extendTalk();
+    }
+  }
+  output.settle();
+}
+
+function showConnection(state) {
+  document.documentElement.dataset.conn = state;
+  connection.querySelector(".words").textContent = WORDS[state];
+  connection.querySelector(".retry").hidden = !["reconnecting", "offline"].includes(state);
+  connection.querySelector(".enter").hidden = state !== "sign-in";
+  if (state !== "live") return;
+  ["status", "plots", "files"].forEach(refresh); // a fragment may have failed while we were away
+  extendTalk();
+}
+
+const stream = new Stream({
+  url: `${location.protocol.replace("http", "ws")}//${location.host}/ws/`,
+  session: page.session,
+  after: Number(page.after),
+  epoch: page.epoch,
+  apply,
+  onState: showConnection,
+  onReset: () => location.reload(),
+});
+connection.querySelector(".retry").addEventListener("click", () => stream.retry());
+
+// -- clocks ------------------------------------------------------------------------------------
+const two = (number) => String(number).padStart(2, "0");
+
+/** 75 → "1:15", 3675 → "1:01:15"; the same as sessions_app/rendering.py writes. */
+function clock(seconds) {
+  const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
+// The page's own clock only measures what passed since the server said how long it had been.
+function tick() {
+  const elapsed = document.querySelector("[data-elapsed]");
+  if (elapsed) {
+    if (elapsed.said !== elapsed.dataset.elapsed) {
+      elapsed.said = elapsed.dataset.elapsed;
+      elapsed.since = performance.now();
+    }
+    const passed = (performance.now() - elapsed.since) / 1000;
+    elapsed.textContent = clock(Math.floor(Number(elapsed.said) + passed));
+  }
+  if (document.documentElement.dataset.conn === "reconnecting") {
+    const behind = Math.round(stream.silentFor / 1000);
+    connection.querySelector(".words").textContent = `Reconnecting, ${behind} s behind`;
+  }
+}
+setInterval(tick, 1000);
+tick();
+thread.scrollTop = thread.scrollHeight;
