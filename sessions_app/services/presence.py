@@ -9,7 +9,7 @@ import uuid
 import structlog
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import DatabaseError, close_old_connections, transaction
+from django.db import DatabaseError, close_old_connections, connections, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -70,6 +70,13 @@ class Heart:
                 self._started = True
             return self._server
 
+    def retire(self) -> None:
+        """The process ends: its row and its connections go, so that they count no longer."""
+        with self._lock:
+            server, self._server = self._server, None
+        if server is not None:
+            retire_server(server.pk)
+
     def _beat_for_ever(self) -> None:
         while True:
             threading.Event().wait(HEARTBEAT_SECONDS)
@@ -92,6 +99,16 @@ _heart = Heart()
 def web_server() -> Server:
     """The row of this web process."""
     return _heart.server()
+
+
+def retire_web_server() -> None:
+    """At the end of a web process. When the database is away the row dies by its heart."""
+    try:
+        _heart.retire()
+    except DatabaseError as error:
+        logger.warning("server_not_retired", error=str(error))
+    finally:
+        connections.close_all()
 
 
 def open_connection(*, user: User) -> Connection:

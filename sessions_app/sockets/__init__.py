@@ -1,0 +1,1 @@
+"""What the WebSocket consumer is made of: frames, rights, windows, subscriptions, hints."""

@@ -1,0 +1,124 @@
+"""A connection's ear in the channel layer. Everything it hears is a hint; it may be deaf."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from channels.layers import BaseChannelLayer, get_channel_layer
+
+logger = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS = 1.0  # nobody waits longer for the layer: what it says can be read elsewhere
+FIRST_RETRY_SECONDS = 1.0
+LAST_RETRY_SECONDS = 15.0  # channels_redis keeps a little of each attempt at a new channel
+
+OnMessage = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class LayerLink:
+    """Groups this connection is in; joined again for as long as the layer refuses."""
+
+    def __init__(self, on_message: OnMessage) -> None:
+        layer = get_channel_layer()
+        if layer is None:
+            raise RuntimeError("CHANNEL_LAYERS has no default layer")
+        self._layer: BaseChannelLayer = layer
+        self._on_message = on_message
+        self._channel: str | None = None
+        self._wanted: set[str] = set()
+        self._missing: set[str] = set()
+        self._listener: asyncio.Task[None] | None = None
+        self._mender: asyncio.Task[None] | None = None
+
+    async def start(self, *groups: str) -> None:
+        """Listening, in these groups; or, when the layer is away, as soon as it is back."""
+        self._wanted.update(groups)
+        ready = asyncio.Event()
+        self._listener = asyncio.create_task(self._listen(ready), name="layer link")
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await ready.wait()
+        except TimeoutError:
+            logger.warning("layer_is_away")
+
+    async def join(self, group: str) -> None:
+        self._wanted.add(group)
+        if self._channel is not None and not await self._try_to_join(group):
+            self._missing.add(group)
+            if self._mender is None or self._mender.done():
+                self._mender = asyncio.create_task(self._mend(), name="layer link mender")
+
+    async def leave(self, group: str) -> None:
+        self._wanted.discard(group)
+        self._missing.discard(group)
+        if self._channel is not None:
+            await self._guarded(self._layer.group_discard(group, self._channel))
+
+    async def stop(self) -> None:
+        for group in list(self._wanted):
+            await self.leave(group)
+        tasks = [task for task in (self._listener, self._mender) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+
+    async def _listen(self, ready: asyncio.Event) -> None:
+        self._channel = await self._new_channel()
+        for group in list(self._wanted):
+            await self.join(group)
+        ready.set()
+        while True:
+            await self._hear_once(self._channel)
+
+    async def _new_channel(self) -> str:
+        pause = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    return await self._layer.new_channel()
+            except Exception as error:  # noqa: BLE001  whatever ails the layer, the tick reads on
+                _note(error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_RETRY_SECONDS)
+
+    async def _hear_once(self, channel: str) -> None:
+        try:
+            message = await self._layer.receive(channel)
+            await self._on_message(message)
+        except Exception as error:  # noqa: BLE001  an odd message or a broken layer
+            _note(error)
+            await asyncio.sleep(FIRST_RETRY_SECONDS)
+
+    async def _mend(self) -> None:
+        while self._missing:
+            await asyncio.sleep(FIRST_RETRY_SECONDS)
+            for group in list(self._missing):
+                if await self._try_to_join(group):
+                    self._missing.discard(group)
+
+    async def _try_to_join(self, group: str) -> bool:
+        assert self._channel is not None
+        return await self._guarded(self._layer.group_add(group, self._channel))
+
+    async def _guarded(self, call: Awaitable[None]) -> bool:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await call
+        except Exception as error:  # noqa: BLE001  whatever ails the layer, the tick reads on
+            _note(error)
+            return False
+        return True
+
+
+def _note(error: Exception) -> None:
+    logger.warning("layer_failed", error=f"{type(error).__name__}: {error}")
+
+
+def log_crash(task: asyncio.Task[None]) -> None:
+    """A done-callback: what a task of a socket did not expect is never lost."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("socket_task_crashed", task=task.get_name(), exc_info=error)
