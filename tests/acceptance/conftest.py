@@ -1,4 +1,4 @@
-"""Servers shared by the acceptance tests, and deployments in both shapes."""
+"""Deployments in both shapes; their servers are tests/conftest.py's."""
 
 from __future__ import annotations
 
@@ -10,18 +10,6 @@ from tests.deployment import Deployment, Shape
 from tests.servers import PostgreSQL, Redis
 
 SHAPES: tuple[Shape, ...] = ("embedded", "production")
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgreSQL]:
-    with PostgreSQL.running() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def redis() -> Iterator[Redis]:
-    with Redis.running() as server:
-        yield server
 
 
 @pytest.fixture(scope="module", params=SHAPES)

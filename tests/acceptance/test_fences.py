@@ -57,8 +57,11 @@ def test_a_frozen_holder_is_refused_when_it_wakes(database: Deployment) -> None:
     stored_before = told(first_file)
 
     time.sleep(2.5)
-    reaped = database_python(database, "from execution_app.services import reap_runs; "
-                             "import sys; sys.stdout.write(str(reap_runs()))")
+    reaped = database_python(
+        database,
+        "from execution_app.services import reap_runs; "
+        "import sys; sys.stdout.write(str(reap_runs()))",
+    )
     second = program(database, "run-writer", "second", str(second_file))
     wait_until(lambda: len(told(second_file)) > 5, within=20, what="the second holder's batches")
     first.send_signal(signal.SIGCONT)
@@ -96,7 +99,9 @@ def test_cancel_record_and_claim_never_deadlock(database: Deployment) -> None:
 
     assert [process.returncode for process in processes] == [0] * len(actors), outputs
     assert all(int(out) > 0 for out, _ in outputs), "every actor got its turns"
-    rows = database.query("SELECT session_id, count(*), max(seq) FROM sessions_app_event GROUP BY 1")
+    rows = database.query(
+        "SELECT session_id, count(*), max(seq) FROM sessions_app_event GROUP BY 1"
+    )
     assert all(count == last for _, count, last in rows), "numbers stayed dense"
 
 

@@ -74,8 +74,10 @@ def test_a_result_of_fifty_megabytes(house: Deployment) -> None:
         ("print('a\\0b')", "a�b\n"),
         ("print(float('nan'), float('inf'))", "nan inf\n"),
         ("import sys\nsys.stdout.buffer.write(b'\\xff\\xfe\\n')", "\\xff\\xfe\n"),
-        ("import sys\nsys.stdout.buffer.write('\\ud800'.encode('utf-8', 'surrogatepass'))",
-         "\\xed\\xa0\\x80"),
+        (
+            "import sys\nsys.stdout.buffer.write('\\ud800'.encode('utf-8', 'surrogatepass'))",
+            "\\xed\\xa0\\x80",
+        ),
     ],
 )
 def test_bytes_that_no_database_takes(house: Deployment, code: str, shown: str) -> None:
@@ -109,7 +111,9 @@ def test_more_output_than_allowed(house: Deployment) -> None:
 
     assert run["status"] == "failed"
     assert "output" in run["error"]["message"]
-    kinds = [e["data"] for e in house.events_of(run["run_id"]) if e["event_type"] == "code_execution"]
+    kinds = [
+        e["data"] for e in house.events_of(run["run_id"]) if e["event_type"] == "code_execution"
+    ]
     assert kinds[0]["ended_by"] == "output_limit"
     assert max(run["peaks"]) < 300 * MEGABYTE
 
