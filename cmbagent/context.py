@@ -7,6 +7,7 @@ from typing import Any
 
 from cmbagent import workdir
 from cmbagent.channel import Channel
+from cmbagent.errors import WorkDirectoryUnusable
 from cmbagent.execution import (
     Block,
     Execution,
@@ -64,8 +65,8 @@ class Run:
 
     async def execute(self, block: Block) -> Execution:
         """Run a block in the sandbox and have the files it made collected. Its code is kept
-        beside them. Raises SandboxUnavailable, EnvironmentFailed; a block that fails is told by
-        the returned execution."""
+        beside them. A block that fails is told by the returned execution; one that could not be
+        run raises SandboxUnavailable, EnvironmentFailed or WorkDirectoryUnusable."""
         refuse_without_sandbox(self._start["sandbox"])
         await science_environment(Path(self._start["science_env"]), self._tell_phase)
         path = self._write_block(block)
@@ -89,7 +90,13 @@ class Run:
         self._blocks += 1
         path = f"{self._start['run_dir']}/block-{self._blocks}.py"
         code = block.code.encode("utf-8", "surrogatepass")
-        workdir.write_new(self.work_dir, path, code, uid=self._start["sandbox"]["uid"])
+        try:
+            workdir.write_new(self.work_dir, path, code, uid=self._start["sandbox"]["uid"])
+        except (workdir.Unsafe, OSError) as error:
+            raise WorkDirectoryUnusable(
+                f"The code of the block could not be kept as {path}: {error}.",
+                f"Let code leave the folder {self._start['run_dir']} alone, and the disk some room.",
+            ) from error
         return path
 
     async def _collect(self) -> None:

@@ -73,6 +73,13 @@ class EnvironmentFailed(EngineError):
     retryable = True
 
 
+class WorkDirectoryUnusable(EngineError):
+    """The work directory takes no file of ours: full, or earlier code put something in the way."""
+
+    error_type = "work_directory_unusable"
+    retryable = True
+
+
 class CodeFailed(EngineError):
     """Executed code ended with an error, or a limit ended it."""
 

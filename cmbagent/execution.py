@@ -14,7 +14,7 @@ from cmbagent import environment, wire
 from cmbagent.background import in_thread
 from cmbagent.errors import EnvironmentFailed, SandboxUnavailable
 from cmbagent.relay import Relay
-from cmbagent.sandbox import Ending, Jail, Launched, Limits, launch
+from cmbagent.sandbox import Ending, Jail, Launched, Limits, SandboxFailed, launch
 
 LOCKFILE = Path(__file__).resolve().parent.parent / "requirements" / "science.txt"
 _POLL_S = 0.25
@@ -101,6 +101,11 @@ async def _until_the_end(launched: Launched, relay: Relay) -> Ending:
     waiting = in_thread(launched.wait, name="wait")
     try:
         ending = await asyncio.shield(waiting)
+    except SandboxFailed as error:
+        raise SandboxUnavailable(
+            f"The sandbox could not be set up: {error}",
+            "Retry the run; if it fails again, the server's sandbox check says what is missing.",
+        ) from error
     except asyncio.CancelledError:
         launched.stop("stopped")
         await waiting
@@ -132,12 +137,14 @@ def _interpreter(science_env: Path) -> list[str]:
 
 
 def _environment(start: wire.Start, parameters: dict[str, Any] | None) -> dict[str, str]:
-    """All that executed code is told; TMPDIR and MPLCONFIGDIR come from the launcher."""
+    """All that executed code is told, but for TMPDIR, which comes from the launcher. Matplotlib
+    keeps its list of fonts, which takes it long to make, for the session's next block."""
     env = {
         "PATH": f"{start['science_env']}/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": start["work_dir"],
         "LANG": "C.UTF-8",
         "MPLBACKEND": "Agg",
+        "MPLCONFIGDIR": f"{start['work_dir']}/.cache/matplotlib",
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }

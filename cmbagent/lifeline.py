@@ -11,8 +11,6 @@ import os
 import select
 import signal
 
-CHANNEL, LIFELINE = 3, 4  # the descriptors a supervisor hands to its engine
-
 
 def arm(descriptor: int) -> None:
     """Tie the life of the caller's process group to the pipe whose read end this is.
