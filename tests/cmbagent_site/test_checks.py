@@ -149,11 +149,11 @@ def test_a_database_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch
     )
 
 
-def test_more_workers_than_postgresql_has_connections(tmp_path: Path) -> None:
-    with PostgreSQL.running() as postgres:
-        url = postgres.create_database("checked")
-        assert asked(url, tmp_path, workers=8).returncode == 0
-        refused = asked(url, tmp_path, workers=400)
+def test_more_workers_than_postgresql_has_connections(postgres: PostgreSQL, tmp_path: Path) -> None:
+    url = postgres.create_database("checked")
+    assert asked(url, tmp_path, workers=8).returncode == 0
+    refused = asked(url, tmp_path, workers=400)
+    postgres.drop_database("checked")
     assert refused.returncode == 1
     assert "CMBAGENT_WORKERS=400 needs about 424 database connections" in refused.stderr
 

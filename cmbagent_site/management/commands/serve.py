@@ -87,12 +87,14 @@ class Command(BaseCommand):
 
 
 class StopRequest:
-    """Set by SIGTERM or Ctrl-C, read by the loop; the handler itself does nothing else."""
+    """Set by SIGTERM, Ctrl-C or a closed terminal; read by the loop, which does the rest."""
 
     def __init__(self) -> None:
         self.requested = False
         signal.signal(signal.SIGTERM, self._note)
         signal.signal(signal.SIGINT, self._note)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup: whoever wants us to stay
+            signal.signal(signal.SIGHUP, self._note)
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
