@@ -65,6 +65,7 @@ def logging_config(*, level: str, json: bool, file: str) -> dict[str, Any]:
         "loggers": {
             "django.server": {"handlers": list(handlers), "level": level, "propagate": False},
             "daphne": {"level": "WARNING"},
+            "django-q": {"level": "WARNING"},  # a line per bell says nothing
             "asyncio": {"level": "WARNING"},
             "django.channels.server": {"level": "WARNING"},
         },

@@ -200,7 +200,7 @@ Q_CLUSTER: dict[str, Any] = {
             "timeout": 3600,
             "retry": 7200,
             "scheduler": True,
-            "poll": 5,
+            "poll": 1,
             "guard_cycle": 1,
         }
     },
