@@ -7,7 +7,7 @@ from typing import Any
 
 from cmbagent import workdir
 from cmbagent.channel import Channel
-from cmbagent.errors import WorkDirectoryUnusable
+from cmbagent.errors import Interrupted, WorkDirectoryUnusable
 from cmbagent.execution import (
     Block,
     Execution,
@@ -63,15 +63,19 @@ class Run:
         """A line for the operator's log; nobody else sees it."""
         self._channel.send({"t": "log", "level": level, "event": event, "fields": fields})
 
-    async def execute(self, block: Block) -> Execution:
+    async def execute(self, block: Block, *, phase: str) -> Execution:
         """Run a block in the sandbox and have the files it made collected. Its code is kept
         beside them. A block that fails is told by the returned execution; one that could not be
-        run raises SandboxUnavailable, EnvironmentFailed or WorkDirectoryUnusable."""
+        run raises SandboxUnavailable, EnvironmentFailed or WorkDirectoryUnusable, one that was
+        killed from outside Interrupted."""
         refuse_without_sandbox(self._start["sandbox"])
         await science_environment(Path(self._start["science_env"]), self._tell_phase)
+        self._tell_phase(phase)
         path = self._write_block(block)
         await self._channel.flush()
         execution = await run_block(self._start, path, block.parameters)
+        if execution.was_killed:
+            raise Interrupted("code_killed")
         self.emit(
             "code_execution",
             language="python",
@@ -95,7 +99,7 @@ class Run:
         except (workdir.Unsafe, OSError) as error:
             raise WorkDirectoryUnusable(
                 f"The code of the block could not be kept as {path}: {error}.",
-                f"Let code leave the folder {self._start['run_dir']} alone, and the disk some room.",
+                f"Let code leave {self._start['run_dir']} alone and some room on the disk.",
             ) from error
         return path
 

@@ -11,7 +11,7 @@ import traceback
 from cmbagent import wire, workflows
 from cmbagent.channel import Channel
 from cmbagent.context import Run
-from cmbagent.errors import EngineError, InternalError
+from cmbagent.errors import EngineError, InternalError, Interrupted
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -64,6 +64,8 @@ async def _pump(channel: Channel) -> None:
 async def _outcome_of(run: Run) -> wire.Outcome:
     try:
         report = await workflows.find(run.mode)(run)
+    except Interrupted as interruption:
+        return {"t": "outcome", "kind": "interrupted", "reason": str(interruption)}
     except EngineError as error:
         return {"t": "outcome", "kind": "failed", "error": error.failure()}
     except Exception:  # noqa: BLE001 - the engine's edge: people get a sentence, the log the rest

@@ -11,6 +11,10 @@ from typing import ClassVar
 from cmbagent.wire import Failure
 
 
+class Interrupted(Exception):
+    """Somebody outside ended what the run was doing; it is worth beginning again."""
+
+
 class EngineError(Exception):
     """Ends the run as failed. `message` states the fact, `suggestion` what to do about it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,6 +45,11 @@ class Execution:
     @property
     def succeeded(self) -> bool:
         return self.ended_by == "exit" and self.exit_code == 0
+
+    @property
+    def was_killed(self) -> bool:
+        """By somebody outside: an operator, the kernel short of memory. Limits say so instead."""
+        return self.ended_by == "signal" and self.signal == signal.SIGKILL
 
 
 def refuse_without_sandbox(sandbox: wire.Sandbox) -> None:
@@ -113,6 +119,8 @@ async def _until_the_end(launched: Launched, relay: Relay) -> Ending:
     finally:
         relay.tree_ended()
     await relaying
+    if relay.is_over_limit:  # also when the code had ended before its last bytes were counted
+        return Ending(None, None, "output_limit", ending.duration_s)
     return ending
 
 

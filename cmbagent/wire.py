@@ -94,13 +94,15 @@ class Failure(TypedDict):
 
 
 class Outcome(TypedDict):
-    """Completed with result and summary, or failed with error."""
+    """Completed with result and summary, failed with error, or interrupted from outside: the
+    last is no fault of the task, and the supervisor lets the run begin again."""
 
     t: Literal["outcome"]
-    kind: Literal["completed", "failed"]
+    kind: Literal["completed", "failed", "interrupted"]
     result: NotRequired[dict[str, Any]]
     summary: NotRequired[str]
     error: NotRequired[Failure]
+    reason: NotRequired[str]
 
 
 EngineMessage = EventMessage | Collect | Log | Outcome

@@ -104,9 +104,12 @@ def _fail(claim: Claim, failure: RunFailed) -> None:
 
 
 def _lose(claim: Claim, ending: Ending) -> None:
-    """The engine died without an outcome: a crash; the run goes back to the queue, or fails."""
+    """The engine died, or its code was killed from outside: a crash. The run goes back to the
+    queue, or fails."""
     run = Run.objects.get(pk=claim.run_id)
-    to, events, fields = after_crash(run, reason=f"engine_died ({_how(ending.exit_status)})")
+    told = ending.outcome.get("reason") if ending.outcome else None
+    reason = str(told)[:40] if told else f"engine_died ({_how(ending.exit_status)})"
+    to, events, fields = after_crash(run, reason=reason)
     typed: list[EventData] = events
     release_run(claim, to, typed, **fields)
 
