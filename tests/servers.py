@@ -140,7 +140,11 @@ class PrivateServer:
 
     def _run(self, command: list[str]) -> None:
         done = subprocess.run(
-            self._unprivileged(command, tie=False), capture_output=True, text=True, cwd="/"
+            self._unprivileged(command, tie=False),
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd="/",
         )
         if done.returncode != 0:
             raise ServerFailed(f"{command[0]}: {done.stderr[-2000:]}")
@@ -157,11 +161,9 @@ class PostgreSQL(PrivateServer):
         super().__init__()
         self._programs = _postgres_programs()
         self._data = self.folder / "data"
+        options = ["-U", "cmbagent", "-A", "trust", "--no-sync"]
         locale = ["--encoding=UTF8", "--locale=C.UTF-8"]
-        self._run(
-            [self._program("initdb"), "-D", str(self._data), "-U", "cmbagent", "-A", "trust"]
-            + ["--no-sync", *locale]
-        )
+        self._run([self._program("initdb"), "-D", str(self._data), *options, *locale])
 
     def command(self) -> list[str]:
         settings = {
@@ -177,7 +179,7 @@ class PostgreSQL(PrivateServer):
 
     def answers(self) -> bool:
         ready = [self._program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        return subprocess.run(ready, cwd="/").returncode == 0
+        return subprocess.run(ready, check=False, cwd="/").returncode == 0
 
     def url(self, database: str) -> str:
         return f"postgres://cmbagent@127.0.0.1:{self.port}/{database}"

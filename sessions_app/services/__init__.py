@@ -3,6 +3,14 @@
 Lock order everywhere: run, approval, session. The session's row is the hottest: last, shortest.
 """
 
+from sessions_app.services.idempotency import (
+    Answer,
+    Ask,
+    answer_once,
+    check_key,
+    earlier_answer,
+    forget_old_keys,
+)
 from sessions_app.services.keys import (
     create_sign_in_link,
     create_token,
@@ -19,19 +27,26 @@ from sessions_app.services.presence import (
     open_connection,
     register_server,
     retire_server,
+    retire_web_server,
     web_server,
 )
 from sessions_app.services.sessions import create_session, mark_deleted, move_session
 
 __all__ = [
+    "Answer",
+    "Ask",
+    "answer_once",
     "append_events",
     "beat",
+    "check_key",
     "close_connection",
     "create_session",
     "create_sign_in_link",
     "create_token",
     "drop_dead_servers",
+    "earlier_answer",
     "find_token",
+    "forget_old_keys",
     "mark_deleted",
     "mark_draining",
     "move_session",
@@ -39,6 +54,7 @@ __all__ = [
     "redeem_sign_in_link",
     "register_server",
     "retire_server",
+    "retire_web_server",
     "revoke_token",
     "web_server",
 ]

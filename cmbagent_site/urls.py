@@ -1,0 +1,14 @@
+"""Every address: admin, API, and the pages at the root."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+from cmbagent_site.api import api
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/", api.urls),
+    path("", include("sessions_app.urls")),
+]
