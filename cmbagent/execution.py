@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import time
@@ -114,7 +115,8 @@ async def _until_the_end(launched: Launched, relay: Relay) -> Ending:
         ) from error
     except asyncio.CancelledError:
         launched.stop("stopped")
-        await waiting
+        with contextlib.suppress(SandboxFailed):
+            await waiting
         raise
     finally:
         relay.tree_ended()

@@ -36,6 +36,10 @@ class Relay:
         away and holds a pipe open must not hold up the run."""
         os.close(self._end)
 
+    @property
+    def is_over_limit(self) -> bool:
+        return self._left < 0
+
     def stderr_tail(self) -> str:
         return self._tail.decode("utf-8", "backslashreplace")
 
@@ -74,8 +78,8 @@ class Relay:
         if self._console[pipe] == CONSOLE[1]:
             self._tail = (self._tail + data)[-_TAIL:]
         _write_all(self._console[pipe], data[: max(self._left, 0)])
-        was_over, self._left = self._left < 0, self._left - len(data)
-        if self._left < 0 and not was_over:
+        was_over, self._left = self.is_over_limit, self._left - len(data)
+        if self.is_over_limit and not was_over:
             on_limit()
         return len(data)
 

@@ -81,8 +81,7 @@ def _nothing_to_run(task: str) -> NoRecipe:
 
 async def _execute(run: Run, block: Block, number: int, count: int) -> Execution:
     """Raises CodeFailed, so that the blocks after it do not run."""
-    run.emit("phase_changed", phase=f"Running block {number} of {count}")
-    execution = await run.execute(block)
+    execution = await run.execute(block, phase=f"Running block {number} of {count}")
     if not execution.succeeded:
         raise _code_failed(execution, f"Block {number} of {count} ({execution.path})")
     return execution

@@ -51,7 +51,7 @@ def start_message(work_dir: Path, task: str, **changes: Any) -> wire.Start:
         "sandbox": sandbox(),
         "science_env": str(SCIENCE_ENV),
         "data_roots": [],
-        "code_threads": 1,
+        "code_threads": None,
         "limits": dataclasses.asdict(Limits()),
     }
     message.update(changes)
@@ -254,7 +254,7 @@ def _session_if_alive(process: Path) -> int | None:
     return None if state in {"Z", "X"} else int(session)
 
 
-def gone(session: int, within_s: float = 3.0) -> bool:
+def gone(session: int, within_s: float = 10.0) -> bool:
     """Whether no process of the session is left, at the latest then."""
     deadline = time.monotonic() + within_s
     while processes_of_session(session):

@@ -45,12 +45,13 @@ def test_a_failed_run_is_an_outcome_too(work_dir: Path) -> None:
         assert supervisor.process.returncode == 0
 
 
-def test_from_spawn_to_the_first_event_takes_no_second(work_dir: Path) -> None:
-    began = time.monotonic()
+def test_to_the_first_event_it_computes_for_no_half_second(work_dir: Path) -> None:
     with Supervisor(work_dir) as supervisor:
         supervisor.send(start_message(work_dir, "nothing"))
         supervisor.until("outcome")
-    assert time.monotonic() - began < 1.0  # a fifth of it on a quiet machine
+        fields = Path(f"/proc/{supervisor.process.pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])  # user and system; the clock would count the others
+    assert ticks / os.sysconf("SC_CLK_TCK") < 0.5
 
 
 def test_its_title_names_the_run(work_dir: Path) -> None:
@@ -65,21 +66,21 @@ def test_a_cut_lifeline_ends_everything(work_dir: Path, code: str) -> None:
     with Supervisor(work_dir) as supervisor:
         asleep(supervisor, code)
         supervisor.cut_lifeline()
-        assert supervisor.process.wait(2) == -signal.SIGKILL
+        assert supervisor.process.wait(10) == -signal.SIGKILL
         assert gone(supervisor.process.pid)
 
 
 def test_a_lifeline_that_was_cut_before_it_began_ends_it(work_dir: Path) -> None:
     with Supervisor(work_dir) as supervisor:
         supervisor.cut_lifeline()
-        assert supervisor.process.wait(5) == -signal.SIGKILL
+        assert supervisor.process.wait(10) == -signal.SIGKILL
 
 
 def test_without_a_channel_there_is_no_run(work_dir: Path) -> None:
     with Supervisor(work_dir) as supervisor:
         asleep(supervisor, PARENT)
         supervisor.channel.shutdown(socket.SHUT_RDWR)
-        assert supervisor.process.wait(2) == -signal.SIGKILL
+        assert supervisor.process.wait(10) == -signal.SIGKILL
         assert gone(supervisor.process.pid)
 
 
@@ -91,7 +92,7 @@ def test_a_signal_stops_it_and_what_it_executes(
     with Supervisor(work_dir) as supervisor:
         asleep(supervisor, code)
         os.killpg(supervisor.process.pid, signum)
-        assert supervisor.process.wait(5) == 128 + signum
+        assert supervisor.process.wait(10) == 128 + signum
         assert gone(supervisor.process.pid)
         assert "outcome" not in supervisor.heard.kinds()
 
@@ -100,7 +101,7 @@ def test_a_signal_before_the_start_message_ends_it(work_dir: Path) -> None:
     with Supervisor(work_dir) as supervisor:
         time.sleep(0.5)
         supervisor.process.terminate()
-        assert supervisor.process.wait(5) in {143, -signal.SIGTERM}
+        assert supervisor.process.wait(10) in {143, -signal.SIGTERM}
 
 
 def test_killed_it_leaves_nothing_behind(work_dir: Path) -> None:
@@ -108,7 +109,7 @@ def test_killed_it_leaves_nothing_behind(work_dir: Path) -> None:
         asleep(supervisor, PARENT)
         assert len(processes_of_session(supervisor.process.pid)) >= 3
         supervisor.process.kill()
-        supervisor.process.wait(2)
+        supervisor.process.wait(10)
         assert gone(supervisor.process.pid)
 
 

@@ -1,4 +1,4 @@
-"""One-shot without a model: fenced Python, the recipe, or a plain statement that neither is there."""
+"""One-shot without a model: fenced Python, the recipe, or a plain word that neither is there."""
 
 # ruff: noqa: RUF001 - people write Greek letters and typographic signs in their tasks
 
@@ -11,7 +11,6 @@ import json
 import math
 import subprocess
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -243,10 +242,7 @@ def test_a_block_waits_for_the_environment_and_says_so(work_dir: Path, tmp_path:
         heard = run(work_dir, fenced("print(1)"), science_env=str(tmp_path / "env"))
         timer.join()
     phases = [data["phase"] for data in heard.events("phase_changed")]
-    assert phases == [
-        "Running block 1 of 1",
-        "Preparing the science environment: downloading numpy",
-    ]
+    assert phases == ["Preparing the science environment: downloading numpy"]
     assert heard.error["error_type"] == "environment_failed"  # the installer went away
 
 
@@ -331,12 +327,10 @@ def test_the_recipe_leaves_a_plot_a_table_and_derived_values(work_dir: Path) -> 
 def test_a_parameter_that_cannot_be_used_ends_the_run_before_any_code(
     work_dir: Path, task: str, error_type: str, named: str
 ) -> None:
-    began = time.monotonic()
     heard = run(work_dir, task)
     assert heard.kinds() == ["outcome"]
     assert heard.error["error_type"] == error_type
     assert named in heard.error["message"]
-    assert time.monotonic() - began < 5
 
 
 def test_a_block_wins_over_the_recipe(work_dir: Path) -> None:
