@@ -55,7 +55,8 @@ def _said_by_user(data: Data) -> Entry:
 
 
 def _said_by_agent(data: Data) -> Entry:
-    return Entry("agent", data["agent"], text=data["content"])
+    name = "CMBAgent" if data["agent"] == "cmbagent" else data["agent"]
+    return Entry("agent", name, text=data["content"])
 
 
 def _started(data: Data) -> Entry:
@@ -73,7 +74,8 @@ def _recovered(data: Data) -> Entry:
 def _completed(data: Data) -> Entry:
     files = len(data["files"])
     detail = f"{_seconds(data['execution_time_s'])} · {files} file{'' if files == 1 else 's'}"
-    return Entry("note", "Completed", detail, data["summary"], tone="ok")
+    # its summary is the engine's last message, which stands right above
+    return Entry("note", "Completed", detail, tone="ok")
 
 
 def _failed(data: Data) -> Entry:
@@ -222,7 +224,7 @@ class _ConsoleBuilder:
             self._add_output(event.data)
         elif event.event_type == "run_recovered":
             self._mark("Interrupted: the code starts again")
-        elif event.event_type == "run_queued":
+        elif event.event_type == "run_queued" and event.data["number"] > 1:
             self._mark(f"Run {event.data['number']}")
 
     def _mark(self, text: str) -> None:

@@ -25,7 +25,7 @@ const CHANGES = {
   run_completed: ["plots", "files"],
 };
 const MARKS = {
-  run_queued: (data) => `Run ${data.number}`,
+  run_queued: (data) => data.number > 1 && `Run ${data.number}`,
   run_recovered: () => "Interrupted: the code starts again",
 };
 const PAGE_OF_TALK = 200; // as many entries the server answers at once
@@ -83,7 +83,8 @@ function apply(events) {
       lineCount.textContent = output.append(event.data).toLocaleString("en");
       continue;
     }
-    if (MARKS[event.event_type]) output.mark(MARKS[event.event_type](event.data));
+    const mark = MARKS[event.event_type]?.(event.data);
+    if (mark) output.mark(mark);
     (CHANGES[event.event_type] ?? []).forEach(refresh);
     if (event.event_type !== "files_updated") {
       refresh("status");

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -145,13 +146,20 @@ def _start(form: NewSessionForm, request: PageRequest) -> str | None:
     return None
 
 
+def _first_words(task: str) -> str:
+    """A name for a session whose owner gave none: how its task begins, unless that is code."""
+    line = task.strip().split("\n", 1)[0].strip().rstrip(":.")
+    return "" if line.startswith("```") else textwrap.shorten(line, 80, placeholder=" …")
+
+
 def _start_once(wanted: dict[str, Any], request: PageRequest) -> str:
     """Start what the form says; the same page sent twice, unchanged, starts it once."""
     digest = hashlib.sha256(repr(sorted(wanted.items())).encode()).hexdigest()
     ask = Ask(request.user, f"page-{digest}", "POST", request.path, digest)
 
     def effect() -> Answer:
-        session = create_session(owner=request.user, mode=wanted["mode"], name=wanted["name"])
+        name = wanted["name"] or _first_words(wanted["task"])
+        session = create_session(owner=request.user, mode=wanted["mode"], name=name)
         start_run(session=session, task=wanted["task"], by=request.user)
         return Answer(303, str(session.pk))
 

@@ -119,7 +119,7 @@ def test_opening_the_sign_in_link_burns_nothing(client: Client, alice: User) -> 
         answer = client.get(reverse("sessions:sign_in_link"), {"token": token})
         assert answer.status_code == 200
         assert "Continue" in answer.text
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Referrer-Policy"] == "strict-origin"
         assert "no-store" in answer.headers["Cache-Control"]
     answer = client.post(reverse("sessions:sign_in_link"), {"token": token})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/sessions/")
@@ -272,6 +272,23 @@ def test_a_form_with_a_mistake_names_the_field_and_makes_nothing(
     assert f'id="id_{field}_error"' in answer.text
     assert said in answer.text
     assert not Session.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("Draw a walk:\n```python\nprint(1)\n```", "Draw a walk"),
+        ("```python\nprint(1)\n```", "one-shot_"),
+        ("word " * 50, "word word word"),
+    ],
+)
+def test_a_session_without_a_name_is_called_after_its_task(
+    tab: Client, task: str, name: str
+) -> None:
+    tab.post("/sessions/new/", new_form(task=task))
+    made = Session.objects.get()
+    assert made.name.startswith(name)
+    assert len(made.name) <= 80
 
 
 def test_the_same_form_sent_twice_makes_one_session(tab: Client) -> None:
