@@ -99,4 +99,4 @@ def _answer_of(row: IdempotencyKey, ask: Ask) -> Answer:
         raise KeyReused
     if row.status_code is None:
         raise AssertionError("a key is committed only together with its answer")
-    return Answer(row.status_code, row.answer)
+    return Answer(row.status_code, str(row.answer))
