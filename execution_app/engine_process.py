@@ -30,7 +30,6 @@ def engine_environment(work_dir: Path) -> dict[str, str]:
         "HOME": str(work_dir),
         "PYTHONPATH": str(settings.BASE_DIR),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
 
