@@ -1,5 +1,5 @@
 // One WebSocket a tab: resumable, ordered, each event exactly once into `apply`.
-// The protocol is in docs/architecture.md ("The socket"). Commands never travel here.
+// Commands never travel here: they are HTTP requests, so that nothing stale is sent by a reconnect.
 
 const WAKE_MS = 3000; // a socket that stays silent this long after a wake-up is replaced
 const CONNECT_MS = 8000;
