@@ -1,9 +1,11 @@
 """Programs that tests run as processes of their own, to kill them: `python -m tests.programs …`.
 
-    log-writer SESSION NUMBER FILE    appends events for ever; notes in FILE what was confirmed
-    run-writer OWNER FILE             claims a run and records batches for ever
-    stress ACTION SECONDS             one actor of the deadlock test
+* log-writer SESSION NUMBER FILE: appends events for ever; notes in FILE what was confirmed
+* run-writer OWNER FILE: claims a run and records batches for ever
+* stress ACTION SECONDS: one actor of the deadlock test
 """
+
+# ruff: noqa: E402  Django must be set up before its models are imported
 
 from __future__ import annotations
 
@@ -102,7 +104,10 @@ def cancel_and_retry(deadline: float) -> int:
     while time.monotonic() < deadline:
         for run in Run.objects.all():
             try:
-                (cancel_run if run.is_live else retry_run)(run, by=by)
+                if run.is_live:
+                    cancel_run(run, by=by)
+                else:
+                    retry_run(run, by=by)
                 done += 1
             except ExecutionError:
                 continue

@@ -90,6 +90,10 @@ def _new_session(client: httpx.Client) -> str:
     return f"/api/sessions/{made.json()['session_id']}"
 
 
+def _starting(session: str, headers: dict[str, str] | None = None) -> Ask:
+    return lambda client, _: client.post(f"{session}/runs", json=TASK, headers=headers)
+
+
 def _statuses(responses: list[httpx.Response]) -> list[int]:
     return sorted(response.status_code for response in responses)
 
@@ -97,7 +101,7 @@ def _statuses(responses: list[httpx.Response]) -> list[int]:
 def test_without_a_key_one_wins(client: httpx.Client, at_once: Callable[[Ask], Any]) -> None:
     for _ in range(ROUNDS):
         session = _new_session(client)
-        responses = at_once(lambda c, _, s=session: c.post(f"{s}/runs", json=TASK))
+        responses = at_once(_starting(session))
         assert _statuses(responses) == [202] + [409] * (AT_ONCE - 1)
         losers = [r.json()["code"] for r in responses if r.status_code == 409]
         assert set(losers) == {"session_busy"}
@@ -110,9 +114,7 @@ def test_with_one_key_all_get_the_first_answer(
     for _ in range(ROUNDS):
         session = _new_session(client)
         key = {"Idempotency-Key": os.urandom(8).hex()}
-        responses = at_once(
-            lambda c, _, s=session, k=key: c.post(f"{s}/runs", json=TASK, headers=k)
-        )
+        responses = at_once(_starting(session, key))
         assert _statuses(responses) == [202] * AT_ONCE
         assert len({response.text for response in responses}) == 1
         assert client.get(f"{session}/runs").json()["total_runs"] == 1

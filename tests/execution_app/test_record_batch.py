@@ -23,6 +23,7 @@ from execution_app.services import claims as claims_module
 from execution_app.statuses import RunStatus
 from sessions_app.event_types import Output
 from sessions_app.models import Event, Session
+from sessions_app.services import append_events
 from tests.conftest import MakeRun, MakeSession
 
 pytestmark = pytest.mark.django_db
@@ -95,7 +96,7 @@ def test_who_lost_the_run_can_do_nothing_else(claim: Claim, to: str) -> None:
 
 
 def test_what_the_database_refuses_as_data_is_replaced_alone(claim: Claim) -> None:
-    store = claims_module.append_events
+    store = append_events
 
     def refuse(session_id: object, events: list[Output], **kw: object) -> int:
         if any(getattr(event, "text", "") == "bad" for event in events):

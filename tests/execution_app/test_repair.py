@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -84,7 +85,7 @@ def test_a_dead_supervisors_runs_do_not_wait_for_the_lease(
     alice: User, make_session: MakeSession, make_run: MakeRun
 ) -> None:
     later = timezone.now() + timedelta(minutes=1)
-    held = {"status": "running", "lease_expires_at": later}
+    held: dict[str, Any] = {"status": "running", "lease_expires_at": later}
     dead = make_run(make_session(alice), **held, lease_owner=control.owner_name(4711))
     other = make_run(make_session(alice), **held, lease_owner=control.owner_name(4712))
 
