@@ -13,6 +13,7 @@ import hashlib
 import os
 import secrets
 import stat
+import time
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NON
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
+_TRIES = 3
 _MISLEADING = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 _KINDS = {
@@ -227,14 +229,38 @@ def _hand_over(descriptor: int, mode: int, uid: int | None) -> None:
 
 
 def _open_file(parent: int, name: str) -> int:
+    """Waits until the file has been left alone long enough to trust what it says of itself."""
+    seen: tuple[int, int] | None = None
+    for _ in range(_TRIES):
+        begun = time.time_ns()
+        descriptor, found = _open_once(parent, name)
+        if found.st_ctime_ns + _grain(found) < begun or (found.st_ino, found.st_ctime_ns) == seen:
+            return descriptor
+        os.close(descriptor)
+        seen = (found.st_ino, found.st_ctime_ns)
+        time.sleep(_grain(found) / 1e9)
+    raise Unsafe("it is being changed")
+
+
+def _open_once(parent: int, name: str) -> tuple[int, os.stat_result]:
     try:
         descriptor = os.open(name, _FILE, dir_fd=parent)
     except OSError as error:
         raise Unsafe(f"it cannot be opened ({os.strerror(error.errno or 0)})") from error
-    if reason := _objection(os.fstat(descriptor)):
+    found = os.fstat(descriptor)
+    if reason := _objection(found):
         os.close(descriptor)
         raise Unsafe(reason)
-    return descriptor
+    return descriptor, found
+
+
+def _grain(found: os.stat_result) -> int:
+    """How far apart two changes must be, in ns, for their times to differ for certain.
+
+    A secret's second name can be removed between our opening it and our counting its names; that
+    changes its change time. Only an older change time proves that it had one name all along.
+    """
+    return 20_000_000 if found.st_ctime_ns % 1_000_000_000 else 2_000_000_000
 
 
 def _objection(found: os.stat_result) -> str | None:

@@ -45,6 +45,8 @@ def view_of(order: dict[str, Any]) -> visible.View:
 
 def contain(order: dict[str, Any], view: visible.View, ready: int) -> None:
     """Level 1: bubblewrap makes the namespaces, a fresh interpreter in them takes the last steps."""
+    if order["bubblewrap"] is None:
+        raise Refused("bubblewrap is not installed (there is no bwrap on PATH)")
     uid = order["uid"]
     handed = bubblewrap.Handed(policy.contained(_machine()), os.geteuid() if uid is None else uid)
     inner = bubblewrap.readable(marshal.dumps(order))

@@ -31,6 +31,7 @@ def main() -> None:
     orders, pulse, report = map(int, sys.argv[1:4])
     for descriptor in (orders, pulse, report):
         os.set_inheritable(descriptor, False)
+    os.umask(0o022)  # the folders that lead to the code's places are for its user
     lifeline.arm(pulse, os.getpgrp())
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     order = marshal.loads(_read_all(orders))  # noqa: S302  # our own engine wrote it

@@ -1,0 +1,170 @@
+"""Code that takes more than its share, in every level, under an engine that is root and one that
+is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.cmbagent.sandbox_cases import CASES, SMALL, Case, Result, every, place, run
+
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Greed:
+    code: str
+    limits: dict[str, int]
+
+
+FORKS = """
+import os, time
+made = refused = 0
+for _ in range(300):
+    try:
+        if os.fork() == 0:
+            time.sleep(30)
+            os._exit(0)
+        made += 1
+    except OSError:
+        refused += 1
+print(f'{{"made": {made}, "refused": {refused}}}', flush=True)
+time.sleep(30 if not refused else 0)
+"""
+GREED = {
+    "one_process_memory": Greed(
+        "try:\n  bytearray(2 << 30)\nexcept MemoryError:\n  print('{\"refused\": true}')", {}
+    ),
+    "many_processes_memory": Greed(
+        "import os, time\n"
+        "for _ in range(6):\n"
+        "  if os.fork() == 0:\n"
+        "    hoard = os.urandom(1 << 20) * 100\n"
+        "    time.sleep(30)\n"
+        "time.sleep(30)",
+        {"memory_bytes": 400 * MEGABYTE},
+    ),
+    "shared_memory_counted_once": Greed(
+        "import os, time\n"
+        "hoard = os.urandom(1 << 20) * 150\n"
+        "for _ in range(6):\n"
+        "  if os.fork() == 0:\n"
+        "    time.sleep(1.5)\n"
+        "    os._exit(0)\n"
+        "for _ in range(6):\n"
+        "  os.wait()",
+        {"memory_bytes": 400 * MEGABYTE},
+    ),
+    "processor": Greed("while True: pass", {"cpu_s": 1}),
+    "processor_of_many": Greed(
+        "import os\nfor _ in range(3):\n  if os.fork() == 0:\n    break\nwhile True: pass",
+        {"cpu_s": 2},
+    ),
+    "time": Greed("import time\ntime.sleep(60)", {"wall_s": 1}),
+    "one_file": Greed(
+        "try:\n  open('big', 'wb').write(bytes(16 << 20))\n"
+        "except OSError as error:\n  print('{\"refused\": true}')",
+        {},
+    ),
+    "many_big_files": Greed(
+        "import time\n"
+        "for number in range(5):\n"
+        "  open(f'big{number}', 'wb').write(bytes(7 << 20))\n"
+        "time.sleep(30)",
+        {},
+    ),
+    "big_files_without_a_name": Greed(
+        "import os, time\n"
+        "kept = []\n"
+        "for number in range(5):\n"
+        "  kept.append(open('big', 'wb', buffering=0))\n"
+        "  kept[-1].write(bytes(7 << 20))\n"
+        "  os.unlink('big')\n"
+        "time.sleep(30)",
+        {},
+    ),
+    "many_files": Greed(
+        "import time\nfor number in range(250): open(f'{number}', 'w').close()\ntime.sleep(30)", {}
+    ),
+    "deep_folders": Greed(
+        "import os, time\nfor _ in range(150):\n  os.mkdir('d')\n  os.chdir('d')\ntime.sleep(30)",
+        {"files": 100_000},
+    ),
+    "forks": Greed(FORKS, {}),
+}
+EXPECTED = {
+    "many_processes_memory": "memory_limit",
+    "processor": "cpu_limit",
+    "processor_of_many": "cpu_limit",
+    "time": "time_limit",
+    "many_big_files": "disk_limit",
+    "big_files_without_a_name": "disk_limit",
+    "many_files": "disk_limit",
+    "deep_folders": "disk_limit",
+}
+# one watch serves all levels: where these are not tried, only what a level changes for it is
+IN_LEVEL_2_ONLY = {"processor", "many_big_files", "many_files", "deep_folders"}
+IN_LEVEL_2_ONLY |= {"shared_memory_counted_once"}
+LEVEL_2 = [case for case in CASES if case.level == 2]
+
+
+@pytest.fixture(scope="module")
+def results(case: Case) -> Iterator[dict[str, Result]]:
+    """All of them at once, three at a time: most of their time they wait to be noticed."""
+    with ExitStack() as stack, ThreadPoolExecutor(3) as pool:
+
+        def indulge(greed: Greed) -> Result:
+            work = stack.enter_context(place(case)).work
+            changes: dict[str, Any] = greed.limits
+            return run(case, work, greed.code, **changes)
+
+        tried = [name for name in GREED if case.level == 2 or name not in IN_LEVEL_2_ONLY]
+        yield dict(zip(tried, pool.map(indulge, map(GREED.__getitem__, tried)), strict=True))
+
+
+@every(CASES)
+@pytest.mark.parametrize("greed", sorted(EXPECTED.keys() - IN_LEVEL_2_ONLY))
+def test_the_tree_is_killed_and_the_reason_told(results: dict[str, Result], greed: str) -> None:
+    assert_killed(results, greed)
+
+
+@every(LEVEL_2)
+@pytest.mark.parametrize("greed", sorted(EXPECTED.keys() & IN_LEVEL_2_ONLY))
+def test_so_it_is_for_every_limit(results: dict[str, Result], greed: str) -> None:
+    assert_killed(results, greed)
+
+
+def assert_killed(results: dict[str, Result], greed: str) -> None:
+    ending = results[greed].ending
+    assert ending is not None, results[greed]
+    assert (ending.ended_by, ending.exit_code, ending.signal) == (EXPECTED[greed], None, 9)
+    assert ending.duration_s < 14
+
+
+@every(CASES)
+@pytest.mark.parametrize("greed", ["one_process_memory", "one_file"])
+def test_the_kernel_refuses(results: dict[str, Result], greed: str) -> None:
+    assert results[greed].answers() == {"refused": True}
+
+
+@every(LEVEL_2)
+def test_memory_that_processes_share_counts_once(results: dict[str, Result]) -> None:
+    ending = results["shared_memory_counted_once"].ending
+    assert ending is not None
+    assert (ending.ended_by, ending.exit_code) == ("exit", 0)
+
+
+@every(CASES)
+def test_a_fork_bomb_is_stopped(case: Case, results: dict[str, Result]) -> None:
+    result = results["forks"]
+    if case.root:  # a user of its own: the kernel refuses the very fork that is too many
+        assert result.answers()["made"] < SMALL["processes"]
+        assert result.answers()["refused"] > 0
+    else:  # the user has other processes: the kernel's limit is looser, and the watch is exact
+        assert result.ending is not None
+        assert result.ending.ended_by == "process_limit" or result.answers()["refused"] > 0
