@@ -11,8 +11,8 @@ LISTING = r"""
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 31 22 0:26 / /data rw - nfs4 server:/data rw
 32 31 0:27 / /data/scratch rw - tmpfs tmpfs rw
-33 22 0:28 / /home rw - ext4 /dev/sdb1 rw
-34 33 0:29 / /home rw - fuse.sshfs user@far: rw
+33 22 0:28 / /people rw - ext4 /dev/sdb1 rw
+34 33 0:29 / /people rw - fuse.sshfs user@far: rw
 35 22 0:30 / /my\040shares/nas rw master:3 - cifs //nas/all rw
 """.strip()
 
@@ -25,7 +25,7 @@ LISTING = r"""
         ("/data/var", "nfs4"),
         ("/database", "ext4"),
         ("/data/scratch/x", "tmpfs"),
-        ("/home/alice/var", "fuse.sshfs"),  # mounted over what was there
+        ("/people/alice/var", "fuse.sshfs"),  # mounted over what was there
         ("/my shares/nas/x", "cifs"),
     ],
 )
