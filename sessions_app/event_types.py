@@ -40,23 +40,33 @@ class EventData(BaseModel):
 
 # -- session ----------------------------------------------------------------------------------
 class SessionCreated(EventData):
+    """The first line of every log."""
+
     mode: str
     name: str
 
 
 class SessionSuspended(EventData):
+    """Set aside by a person. Comes with the session commands; nothing emits it yet."""
+
     reason: str = ""
 
 
 class SessionResumed(EventData):
+    """Taken up again by a person. Comes with the session commands; nothing emits it yet."""
+
     by: str = ""
 
 
 class SessionCompleted(EventData):
+    """Declared done by a person. Comes with the session commands; nothing emits it yet."""
+
     by: str = ""
 
 
 class SessionRepaired(EventData):
+    """Somebody mended it through a service: who, what and why."""
+
     by: str
     action: str
     reason: str
@@ -64,34 +74,48 @@ class SessionRepaired(EventData):
 
 # -- run --------------------------------------------------------------------------------------
 class RunQueued(EventData):
+    """A task was accepted; `number` counts the runs of its session from 1."""
+
     number: int
 
 
 class RunStarted(EventData):
+    """A worker has it. What follows, up to the next one, belongs to this attempt."""
+
     attempt: int
     sandbox_level: int | None
     model: str
 
 
 class RunRecovered(EventData):
+    """The attempt before was interrupted; its code runs again from its start."""
+
     attempt: int
     reason: str
 
 
 class RunPaused(EventData):
+    """Stopped so that it can go on later."""
+
     by: str = ""
 
 
 class RunResumed(EventData):
+    """Back in the queue: after a pause, or as a retry of what failed or was cancelled."""
+
     by: str
 
 
 class RunCancelled(EventData):
+    """Stopped for good; so many processes were ended."""
+
     by: str
     processes_ended: int = 0
 
 
 class RunFailed(EventData):
+    """It ended without a result: why, and what to do about it."""
+
     error_type: str
     message: str
     suggestion: str = ""
@@ -99,6 +123,8 @@ class RunFailed(EventData):
 
 
 class RunCompleted(EventData):
+    """It ended with a result; `cost_usd` is null when nobody knows it."""
+
     summary: str
     files: list[str] = Field(default_factory=list)
     execution_time_s: float
@@ -107,10 +133,14 @@ class RunCompleted(EventData):
 
 # -- talk -------------------------------------------------------------------------------------
 class UserMessage(EventData):
+    """What a person asked, a task included."""
+
     content: str
 
 
 class AgentMessage(EventData):
+    """What an agent answered; without a model it says so, and what was done."""
+
     agent: str
     role: str = "assistant"
     content: str
@@ -118,10 +148,14 @@ class AgentMessage(EventData):
 
 # -- work -------------------------------------------------------------------------------------
 class PhaseChanged(EventData):
+    """What is going on now, for people."""
+
     phase: str
 
 
 class CodeExecution(EventData):
+    """A piece of code ended: how, after how long; `ended_by` names a limit it passed."""
+
     language: str
     path: str
     exit_code: int | None
@@ -130,6 +164,8 @@ class CodeExecution(EventData):
 
 
 class Output(EventData):
+    """What executed code printed: joined by stream and attempt, newlines and all."""
+
     stream: Literal["stdout", "stderr"]
     line: int  # the number of its first line in the run's console, from 1
     text: str
@@ -137,12 +173,16 @@ class Output(EventData):
 
 
 class FilesUpdated(EventData):
+    """Files that the run made or changed, and those that were not taken, each with a reason."""
+
     files: list[dict[str, Any]]
     skipped: list[dict[str, str]] = Field(default_factory=list)
 
 
 # -- trouble ----------------------------------------------------------------------------------
 class Error(EventData):
+    """Something went wrong that did not end the run."""
+
     error_type: str
     message: str
 
