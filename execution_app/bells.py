@@ -1,10 +1,12 @@
-"""Bells: django-q tasks that say only "there may be work". May be lost, doubled or late."""
+"""What we ask of django-q: bells, which say only "there may be work" and may be lost, doubled or
+late without harm, and the hourly chores."""
 
 from __future__ import annotations
 
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django_q.models import Schedule
 from django_q.tasks import async_task
 from redis.exceptions import RedisError
 
@@ -17,6 +19,18 @@ def ring_bell() -> None:
         transaction.on_commit(_ring_redis)
     else:
         _ring()
+
+
+def schedule_chores() -> None:
+    """Slow work has a cluster of its own, so that it never stands before a run."""
+    Schedule.objects.update_or_create(
+        name="clean up",
+        defaults={
+            "func": "execution_app.tasks.clean_up",
+            "schedule_type": Schedule.HOURLY,
+            "cluster": "chores",
+        },
+    )
 
 
 def _ring_redis() -> None:

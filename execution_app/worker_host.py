@@ -24,7 +24,7 @@ from django_q.brokers import get_broker
 from redis.exceptions import RedisError
 
 from execution_app import control, sandbox
-from execution_app.bells import ring_bell
+from execution_app.bells import ring_bell, schedule_chores
 from execution_app.cluster import become_subreaper, die_with_parent
 from execution_app.engine_process import children_of
 from execution_app.services import reap_runs, release_dead_supervisor, waiting_for_a_worker
@@ -76,6 +76,7 @@ class WorkerHost:
         control.stop_draining()
         self._report = sandbox.probe_host()
         logger.info("worker_host_started", workers=settings.WORKERS, **self._report)
+        self._quietly(schedule_chores)
         for name in CLUSTERS:
             self._start(name)
 
@@ -202,7 +203,7 @@ class WorkerHost:
         try:
             action()
         except (DatabaseError, RedisError, OSError) as error:
-            logger.warning("drain_step_failed", error=f"{type(error).__name__}: {error}"[:300])
+            logger.warning("step_failed", error=f"{type(error).__name__}: {error}"[:300])
             connection.close()
 
 

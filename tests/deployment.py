@@ -173,6 +173,8 @@ class Deployment:
         wait_until(self.workers_are_up, within=60, what="idle workers")
 
     def is_healthy(self) -> bool:
+        web = self.processes["web"]
+        assert web.poll() is None, f"the web process ended: {self.log.read_text()[-3000:]}"
         with contextlib.suppress(httpx.HTTPError):
             return httpx.get(f"{self.url}/api/health/live", timeout=2).status_code == 200
         return False

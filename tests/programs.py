@@ -14,6 +14,7 @@ import random
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cmbagent_site.settings")
@@ -127,7 +128,7 @@ def stress(action: str, seconds: str) -> None:
     sys.stdout.write(f"{done}\n")
 
 
-PROGRAMS = {"log-writer": write_log, "run-writer": write_run, "stress": stress}
+PROGRAMS: dict[str, Callable[..., None]] = {"log-writer": write_log, "run-writer": write_run, "stress": stress}
 
 if __name__ == "__main__":
     PROGRAMS[sys.argv[1]](*sys.argv[2:])
