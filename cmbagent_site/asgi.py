@@ -2,7 +2,7 @@
 
     python -m daphne -e tcp:port=8000:interface=127.0.0.1:backlog=8192 cmbagent_site.asgi:application
 
-At SIGTERM daphne cancels what runs; a socket answers by closing with 1012 (restarting).
+At SIGTERM sockets are closed with 1012 (restarting).
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cmbagent_site.settings")
 django_application = get_asgi_application()
 
 # what follows needs models, which exist once Django is set up
-from daphne.ws_protocol import WebSocketFactory  # noqa: E402
-
-from cmbagent_site.websocket import OriginCheck, SocketProtocol  # noqa: E402
+from cmbagent_site.backpressure import install as install_backpressure  # noqa: E402
+from cmbagent_site.websocket import OriginCheck  # noqa: E402
+from cmbagent_site.websocket import install as install_sockets  # noqa: E402
 from sessions_app.routing import websocket_urlpatterns  # noqa: E402
 from sessions_app.services import retire_web_server  # noqa: E402
 
-WebSocketFactory.protocol = SocketProtocol
+install_sockets()
+install_backpressure()
 atexit.register(retire_web_server)
 
 routes: Any = websocket_urlpatterns  # the stubs know URL patterns of channels' consumers only

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import daphne.server  # noqa: F401  installs the asyncio reactor, before anything asks for one
-from daphne.ws_protocol import WebSocketProtocol
+from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
 
 from sessions_app.sockets.frames import MAX_FRAME_BYTES
 
@@ -21,7 +23,8 @@ Application = Callable[
 
 MAX_WAITING_FRAMES = 500
 MAX_UNSENT_BYTES = 64 * 2**20  # the windows of all subscriptions of one socket
-POLICY_VIOLATION = 1008
+POLICY_VIOLATION, RESTARTING = 1008, 1012
+FLUSH_SECONDS = 0.2  # for the last frames to leave before the process does
 
 
 class OriginCheck:
@@ -66,15 +69,35 @@ def is_ours(origin: str, host: str) -> bool:
     return validate_host(domain, settings.ALLOWED_HOSTS)
 
 
+def say_goodbye() -> Any:
+    """At SIGTERM: clients hear that it is a restart, and the server waits until it is said.
+
+    Not left to the applications that daphne cancels: an HTTP request that ended within the last
+    second makes its loop over them fail (KeyError) at the first.
+    """
+    for protocol in list(SocketProtocol.open_sockets):
+        protocol.sendCloseFrame(code=RESTARTING)
+    return deferLater(reactor, FLUSH_SECONDS)
+
+
 class SocketProtocol(WebSocketProtocol):  # type: ignore[misc]  # daphne ships no types
     """daphne's WebSocket with close codes of ours and a bound on what a connection may hold."""
 
+    open_sockets: ClassVar[set[SocketProtocol]] = set()
     failByDrop = False  # noqa: N815  autobahn's name: say why (1009) before the end
     maxFramePayloadSize = MAX_FRAME_BYTES  # noqa: N815  too long a frame is not even collected
 
     def serverClose(self, code: int | None = None) -> None:  # noqa: N802  daphne's name
         """autobahn lets an application send 1000 and 3000-4999 only; 1009 and 1012 are promised."""
         self.sendCloseFrame(code=1000 if code is None else code)
+
+    def onOpen(self) -> None:  # noqa: N802
+        self.open_sockets.add(self)
+        super().onOpen()
+
+    def onClose(self, wasClean: bool, code: int, reason: str) -> None:  # noqa: N802, N803
+        self.open_sockets.discard(self)
+        super().onClose(wasClean, code, reason)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N802, N803
         """Who sends faster than we read is cut: daphne would queue without end."""
@@ -93,3 +116,10 @@ class SocketProtocol(WebSocketProtocol):  # type: ignore[misc]  # daphne ships n
     def _unsent_bytes(self) -> int:
         waiting: int = len(self.transport.dataBuffer) + self.transport._tempDataLen
         return waiting
+
+
+def install() -> None:
+    """Has daphne use all this; called once, before it serves."""
+    WebSocketFactory.protocol = SocketProtocol
+    running: Any = reactor  # its interface is declared without `self`: mypy misreads it
+    running.addSystemEventTrigger("before", "shutdown", say_goodbye)

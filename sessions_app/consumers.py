@@ -61,7 +61,6 @@ SIGN_IN, GONE, TOO_MANY, TOO_BIG, RESTARTING = 4401, 4404, 4408, 1009, 1012
 MAX_SUBSCRIPTIONS = 50
 RECHECK_SECONDS = 30.0
 ADMISSION_TRIES = 10  # a second apart, while the database is away
-FLUSH_SECONDS = 0.1  # for a last frame to leave before the process does
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +118,6 @@ class SocketConsumer:
         try:
             await self._open()
             await self._read_frames()
-        except asyncio.CancelledError:  # the server is stopping
-            await self._close(RESTARTING)
-            await asyncio.sleep(FLUSH_SECONDS)
-            raise
         finally:
             await self._clean_up()
 
