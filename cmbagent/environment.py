@@ -126,7 +126,7 @@ def _pip(path: Path, lockfile: Path) -> list[str]:
 
 def _run(argv: list[str], progress: Callable[[str], None]) -> None:
     tail: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -135,13 +135,13 @@ def _run(argv: list[str], progress: Callable[[str], None]) -> None:
         errors="backslashreplace",
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         preexec_fn=_die_with_parent,  # noqa: PLW1509  # one thread: nothing to deadlock with
-    )
-    assert process.stdout
-    for line in process.stdout:
-        tail.append(line.rstrip())
-        if step := _step(line):
-            progress(step)
-    if process.wait() != 0:
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            tail.append(line.rstrip())
+            if step := _step(line):
+                progress(step)
+    if process.returncode != 0:
         raise InstallFailed(_explain(list(tail)))
 
 
@@ -249,6 +249,9 @@ def main() -> int:
     except InstallFailed as error:
         _say(f"{path.name} could not be made.\n{error}\nMend that, then repeat this command.")
         return 1
+    except KeyboardInterrupt:
+        _say(f"{path.name}: interrupted; the next time it is made anew.")
+        return 130
     return 0
 
 
