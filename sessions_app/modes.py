@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -40,18 +41,7 @@ class Mode(BaseModel):
 
 
 _CAMB_TASK = "Compute the CMB temperature power spectrum for H0 = 67.4 and plot it."
-_CODE_TASK = """Draw a random walk:
-
-```python
-import numpy as np
-import matplotlib.pyplot as plt
-
-steps = np.random.default_rng(1).normal(size=1000)
-plt.plot(np.cumsum(steps))
-plt.savefig("walk.png")
-print("final position", steps.sum())
-```
-"""
+_CODE_TASK = (Path(__file__).parent / "examples" / "random_walk.md").read_text()
 
 MODES: dict[str, Mode] = {
     mode.id: mode

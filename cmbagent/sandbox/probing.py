@@ -43,7 +43,7 @@ for path in readable:
         os.listdir(path) if os.path.isdir(path) else open(path).close()
     except OSError as error:
         sys.exit(f"executed code cannot read {path} ({error.strerror}): its user needs the right to")
-print("confined")
+sys.stdout.write("confined\\n")
 """
 _REMEDY = (
     "Install bubblewrap (package `bubblewrap`) and start again"
