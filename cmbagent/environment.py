@@ -40,7 +40,8 @@ CAUSES = (
     ),
     (
         r"No matching distribution|Could not find a version",
-        f"There is no built file for Python {sys.version_info[0]}.{sys.version_info[1]} here.",
+        f"No file built for Python {sys.version_info[0]}.{sys.version_info[1]} was offered: either "
+        "no package index could be reached, or none has one for this machine.",
     ),
 )
 

@@ -142,7 +142,7 @@ def test_a_failure_says_why_leaves_nothing_and_is_tried_again(
         ("ERROR: Could not install: [Errno 28] No space left on device", "The disk is full."),
         ("THESE PACKAGES DO NOT MATCH: x do not match the hashes", "not the ones in the lock"),
         ("WARNING: Retrying after NewConnectionError: [Errno 101]", "No package index"),
-        ("ERROR: No matching distribution found for camb", "no built file for Python 3"),
+        ("ERROR: No matching distribution found for camb", "No file built for Python 3"),
     ],
 )
 def test_the_cause_is_told_in_a_sentence(line: str, sentence: str) -> None:
