@@ -8,7 +8,7 @@ import signal
 import socket
 import traceback
 
-from cmbagent import wire, workflows
+from cmbagent import __version__, wire, workflows
 from cmbagent.channel import Channel
 from cmbagent.context import Run
 from cmbagent.errors import EngineError, InternalError, Interrupted
@@ -21,6 +21,7 @@ async def drive(connected: socket.socket) -> int:
     stop = _Stop()
     channel = await Channel.over(connected)
     run = Run(channel, await channel.start())
+    run.log("info", "engine_started", mode=run.mode, version=__version__, pid=os.getpid())
     pump = asyncio.create_task(_pump(channel))
     work = asyncio.create_task(_outcome_of(run))
     stop.cancels(work)

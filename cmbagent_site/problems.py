@@ -5,6 +5,7 @@ Never a traceback: the log has it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
+from django.template.loader import render_to_string
 from django.utils.decorators import sync_and_async_middleware
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
@@ -155,6 +157,16 @@ HANDLERS: dict[type[Exception], Handler] = {
     MultiPartParserError: _simple(400, "unparsable"),
     SuspiciousOperation: _simple(400, "bad_request"),
 }
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """The page for a fault anywhere, also in a middleware. A database that is away is no fault:
+    503, and when to come again."""
+    if not isinstance(sys.exc_info()[1], (OperationalError, InterfaceError)):
+        return HttpResponse(render_to_string("500.html"), status=500)
+    page = HttpResponse(render_to_string("503.html"), status=503)
+    page["Retry-After"] = RETRY_SECONDS
+    return page
 
 
 @sync_and_async_middleware

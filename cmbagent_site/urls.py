@@ -7,6 +7,8 @@ from django.urls import include, path
 
 from cmbagent_site.api import api
 
+handler500 = "cmbagent_site.problems.server_error"
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", api.urls),

@@ -19,18 +19,18 @@ from sessions_app.admin import ReadOnlyAdmin
 @admin.register(Run)
 class RunAdmin(ReadOnlyAdmin):
     list_display = [
-        "id",
+        "status",
         "session",
         "number",
-        "status",
         "attempt",
         "crashes",
-        "lease_owner",
-        "lease_expires_at",
-        "sandbox_level",
+        "error_type",
         "queued_at",
         "finished_at",
-        "error_type",
+        "lease_expires_at",
+        "lease_owner",
+        "sandbox_level",
+        "id",
     ]
     list_filter = ["status", "error_type", "sandbox_level"]
     list_select_related = ["session"]

@@ -51,14 +51,18 @@ def level_of_host() -> int | None:
     return int(level) if level is not None else None
 
 
+def code_uid(session_id: uuid.UUID) -> int | None:
+    """As whom a session's code runs when we are root; None: as we do."""
+    return _FIRST_UID + session_id.int % _UIDS if os.geteuid() == 0 else None
+
+
 def for_session(session_id: uuid.UUID) -> wire.Sandbox:
     """What an engine is told. As root, each session's code is a user of its own."""
     report = _report()
-    uid = _FIRST_UID + session_id.int % _UIDS if os.geteuid() == 0 else None
     return {
         "level": report["level"],  # type: ignore[typeddict-item]  # 1, 2, 3 or None
         "remedy": str(report["remedy"]),
-        "uid": uid,
+        "uid": code_uid(session_id),
         "readable": list(_readable()),
     }
 

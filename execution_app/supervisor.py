@@ -61,7 +61,7 @@ def supervise_while_there_is_work() -> None:
 def supervise(claim: Claim, nudges: socket.socket) -> None:
     """See one claimed run through to whatever its end is."""
     with bound_contextvars(
-        session=str(claim.session_id), run=str(claim.run_id), attempt=claim.attempt
+        session_id=str(claim.session_id), run_id=str(claim.run_id), attempt=claim.attempt
     ):
         logger.info("run_claimed")
         try:

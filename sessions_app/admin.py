@@ -23,7 +23,6 @@ from sessions_app.models import (
 )
 from sessions_app.services import revoke_token
 
-
 if TYPE_CHECKING:  # only the type checker knows what these hold
     AnyModelAdmin = admin.ModelAdmin[Any]
     AnyPaginator = Paginator[Any]
@@ -59,7 +58,7 @@ class EstimatingPaginator(AnyPaginator):
         return max(self._capped(), self._estimate())
 
     def _capped(self) -> int:
-        return len(self.object_list.values_list("pk")[: self.EXACT_UP_TO])  # type: ignore[union-attr]
+        return len(list(self.object_list[: self.EXACT_UP_TO]))
 
     def _estimate(self) -> int:
         if connection.vendor == "postgresql":
@@ -89,15 +88,16 @@ class EventInline(EventTabularInline):
     """The newest lines only; the rest is one click away."""
 
     model = Event
-    fields = ["seq", "event_type", "run_id", "data", "created_at"]
-    readonly_fields = fields
+    fields = ("seq", "event_type", "run_id", "data", "created_at")
+    readonly_fields = ("seq", "event_type", "run_id", "data", "created_at")
     extra = 0
     can_delete = False
     max_num = 0
     NEWEST = 50
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Event]:
-        session_id = request.resolver_match and request.resolver_match.kwargs.get("object_id")
+        match = request.resolver_match
+        session_id = match.kwargs.get("object_id", "") if match else ""
         newest = Event.objects.filter(session_id=session_id).order_by("-seq")
         keys = list(newest.values_list("pk", flat=True)[: self.NEWEST])
         return super().get_queryset(request).filter(pk__in=keys).order_by("-seq")

@@ -96,6 +96,9 @@ class EventQuerySet(models.QuerySet["Event"]):
     def update(self, **_: Any) -> NoReturn:
         raise AppendOnlyError(AppendOnlyError.__doc__)
 
+    def delete(self) -> NoReturn:
+        raise AppendOnlyError(AppendOnlyError.__doc__)
+
 
 class Event(models.Model):
     """One line of a session's log. run_id and step are plain columns: the log outlives them."""
@@ -121,7 +124,7 @@ class Event(models.Model):
         return f"{self.seq} {self.event_type}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        if self.pk is not None:
+        if not self._state.adding:
             raise AppendOnlyError(AppendOnlyError.__doc__)
         super().save(*args, **kwargs)
 

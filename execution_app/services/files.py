@@ -18,6 +18,7 @@ from django.db import transaction
 from cmbagent import workdir
 from execution_app.errors import UploadInvalid, UploadTooLarge
 from execution_app.models import Artifact
+from execution_app.sandbox import code_uid
 from sessions_app.event_types import FilesUpdated
 from sessions_app.models import Session
 from sessions_app.services import append_events
@@ -108,7 +109,7 @@ def store_upload(session: Session, *, name: str, chunks: Iterable[bytes], by: Us
 def receive_upload(session: Session, *, name: str, chunks: Iterable[bytes]) -> FoundFile:
     """The slow half of store_upload, the bytes: call it outside of any transaction."""
     found = _store_chunks(checked_name(name), chunks)
-    workdir.copy_in(work_dir(session.pk), found.path, blob_path(found.sha256))
+    workdir.copy_in(work_dir(session.pk), found.path, blob_path(found.sha256), code_uid(session.pk))
     return found
 
 

@@ -14,6 +14,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
+from structlog.contextvars import bind_contextvars
 
 from sessions_app.models import Session
 
@@ -54,5 +55,6 @@ def for_members(
 
 def get_session(request: PageRequest, session_id: uuid.UUID) -> Session:
     """The session, if this person may see it; else it does not exist."""
+    bind_contextvars(session_id=str(session_id))
     visible = Session.objects.visible_to(request.user).select_related("owner")
     return get_object_or_404(visible, pk=session_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.acceptance.kills import attempts_of
@@ -55,3 +56,37 @@ def test_redis_is_killed_and_forgets_everything(postgres: PostgreSQL) -> None:
 
         house.wait_for(while_away, "completed", within=30)
         went_on_untouched(house, run)
+
+
+def signed_in(house: Deployment) -> httpx.Cookies:
+    """The cookies of alice's browser."""
+    with httpx.Client(base_url=house.url, follow_redirects=True) as browser:
+        browser.get("/sign-in/")
+        form = {
+            "username": "alice",
+            "password": house.env["DJANGO_SUPERUSER_PASSWORD"],
+            "csrfmiddlewaretoken": browser.cookies["csrftoken"],
+        }
+        assert browser.post("/sign-in/", data=form).status_code == 200
+        return browser.cookies
+
+
+def test_pages_say_so_while_the_database_is_away(redis: Redis) -> None:
+    with (
+        PostgreSQL.running() as postgres,
+        Deployment.running("production", postgres=postgres, redis=redis) as house,
+    ):
+        cookies = signed_in(house)
+        postgres.stop()
+
+        page = httpx.get(f"{house.url}/sessions/", cookies=cookies, timeout=30)
+        answer = httpx.get(f"{house.url}/api/sessions", cookies=cookies, timeout=30)
+
+        postgres.start()
+        assert (page.status_code, answer.status_code) == (503, 503)
+        assert page.headers["Retry-After"]
+        assert answer.headers["Retry-After"]
+        assert "Traceback" not in page.text + answer.text
+        assert answer.json()["code"] == "unavailable"
+        back = httpx.get(f"{house.url}/sessions/", cookies=cookies, timeout=30)
+        assert back.status_code == 200
