@@ -31,6 +31,10 @@ from typing import Any, Literal
 PR_SET_PDEATHSIG = 1
 KEPT_LINES = 40  # of pip's output, to explain a failure
 SHOWN_LINES = 3
+NOTHING_OFFERED = (
+    f"No file built for Python {sys.version_info[0]}.{sys.version_info[1]} was offered: either no "
+    "package index could be reached, or none has one for this machine."
+)
 CAUSES = (
     (r"No space left on device", "The disk is full."),
     (r"do not match the hashes", "The downloaded files are not the ones in the lock."),
@@ -38,11 +42,7 @@ CAUSES = (
         r"NewConnectionError|name resolution|unreachable|ConnectTimeout|ReadTimeout|ProxyError",
         "No package index could be reached (pip's own configuration decides which it asks).",
     ),
-    (
-        r"No matching distribution|Could not find a version",
-        f"No file built for Python {sys.version_info[0]}.{sys.version_info[1]} was offered: either "
-        "no package index could be reached, or none has one for this machine.",
-    ),
+    (r"No matching distribution|Could not find a version", NOTHING_OFFERED),
 )
 
 
