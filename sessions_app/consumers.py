@@ -38,7 +38,7 @@ from sessions_app.sockets.frames import (
     Unsubscribe,
     parse_frame,
 )
-from sessions_app.sockets.link import LayerLink, log_crash
+from sessions_app.sockets.link import LayerLink
 from sessions_app.sockets.rights import (
     Admitted,
     Credentials,
@@ -49,6 +49,7 @@ from sessions_app.sockets.rights import (
 )
 from sessions_app.sockets.rows import row_remover
 from sessions_app.sockets.subscription import Ending, Subscription
+from sessions_app.sockets.tasks import start_task
 from sessions_app.sockets.threads import in_thread
 
 logger = structlog.get_logger(__name__)
@@ -127,6 +128,7 @@ class SocketConsumer:
             return
         self.user, self._connection_id = admitted.user, admitted.connection_id
         bind_contextvars(connection_id=str(admitted.connection_id), user_id=self.user.pk)
+        logger.info("socket_opened")
         # its own group first: from here on it can be cut
         await self.link.start(connection_group(admitted.connection_id))
         await self.send_text(
@@ -200,11 +202,10 @@ class SocketConsumer:
         self._recheck = asyncio.get_running_loop().call_later(seconds, self._start_recheck)
 
     def _start_recheck(self) -> None:
-        self._recheck = asyncio.create_task(self._recheck_rights(), name="recheck")
-        self._recheck.add_done_callback(log_crash)
+        self._recheck = start_task(self._recheck_rights(), "recheck")
 
     async def _recheck_rights(self) -> None:
-        """Who the user is; what they may see is asked with every reading of the log."""
+        """Who the user is; what they may see is asked with every reading, so each reads now."""
         try:
             user = await in_thread(find_user, self._credentials)
         except Error as error:
@@ -214,6 +215,8 @@ class SocketConsumer:
                 await self._close(SIGN_IN)
                 return
             self.user = user
+            for subscription in self._subscriptions.values():
+                subscription.wake()
         self._schedule_recheck()
 
     # -- what the client says -----------------------------------------------------------------

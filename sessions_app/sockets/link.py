@@ -9,6 +9,8 @@ from typing import Any
 import structlog
 from channels.layers import BaseChannelLayer, get_channel_layer
 
+from sessions_app.sockets.tasks import is_running, start_task
+
 logger = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 1.0  # nobody waits longer for the layer: what it says can be read elsewhere
@@ -37,7 +39,7 @@ class LayerLink:
         """Listening, in these groups; or, when the layer is away, as soon as it is back."""
         self._wanted.update(groups)
         ready = asyncio.Event()
-        self._listener = asyncio.create_task(self._listen(ready), name="layer link")
+        self._listener = start_task(self._listen(ready), "layer link")
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await ready.wait()
@@ -48,8 +50,8 @@ class LayerLink:
         self._wanted.add(group)
         if self._channel is not None and not await self._try_to_join(group):
             self._missing.add(group)
-            if self._mender is None or self._mender.done():
-                self._mender = asyncio.create_task(self._mend(), name="layer link mender")
+            if not is_running(self._mender):
+                self._mender = start_task(self._mend(), "layer link mender")
 
     async def leave(self, group: str) -> None:
         self._wanted.discard(group)
@@ -116,9 +118,3 @@ class LayerLink:
 
 def _note(error: Exception) -> None:
     logger.warning("layer_failed", error=f"{type(error).__name__}: {error}")
-
-
-def log_crash(task: asyncio.Task[None]) -> None:
-    """A done-callback: what a task of a socket did not expect is never lost."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("socket_task_crashed", task=task.get_name(), exc_info=error)

@@ -9,6 +9,7 @@ import structlog
 from django.db import Error
 
 from sessions_app.services import close_connection
+from sessions_app.sockets.tasks import is_running, start_task
 from sessions_app.sockets.threads import in_thread
 
 logger = structlog.get_logger(__name__)
@@ -25,8 +26,8 @@ class RowRemover:
 
     def remove(self, connection_id: uuid.UUID) -> None:
         self._left.add(connection_id)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._remove_all(), name="row remover")
+        if not is_running(self._task):
+            self._task = start_task(self._remove_all(), "row remover")
 
     async def _remove_all(self) -> None:
         while self._left:

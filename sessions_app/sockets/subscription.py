@@ -13,15 +13,16 @@ from django.contrib.auth.models import User
 
 from sessions_app.hints import session_group
 from sessions_app.sockets.frames import MAX_EVENTS, Live, Reset, Subscribe, events_text
-from sessions_app.sockets.link import LayerLink, log_crash
+from sessions_app.sockets.link import LayerLink
 from sessions_app.sockets.reading import Reading, read_log
 from sessions_app.sockets.rights import SessionGone
+from sessions_app.sockets.tasks import start_task
 from sessions_app.sockets.threads import in_thread
+from sessions_app.sockets.ticker import State, ticker
 from sessions_app.sockets.window import Room, Window
 
 logger = structlog.get_logger(__name__)
 
-TICK_SECONDS = 1.0  # with every hint lost, this late at most
 RETRY_SECONDS = 1.0
 FIRST_ROWS = 100  # events may be 32 KB each: more rows are read when they prove small
 
@@ -46,7 +47,8 @@ OnEnd = Callable[["Subscription", Ending], Awaitable[None]]
 
 
 class Subscription:
-    """Its one task, the pump, wakes on a hint, an ack or the tick, and reads on from its cursor."""
+    """Its one task, the pump, wakes on a hint, an ack, the tick or a recheck of rights, and reads
+    on from its cursor."""
 
     def __init__(self, client: Client, frame: Subscribe, on_end: OnEnd) -> None:
         self.session_id: uuid.UUID = frame.session
@@ -65,8 +67,11 @@ class Subscription:
         return self._window.sent
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._pump(), name=f"pump {self.session_id}")
-        self._task.add_done_callback(log_crash)
+        self._task = start_task(self._pump(), f"pump {self.session_id}")
+
+    def is_at(self, state: State | None) -> bool:
+        """Whether there is nothing to read; a session that is gone is something to look at."""
+        return state is not None and state == (self._epoch, self._window.sent)
 
     def wake(self) -> None:
         self._wake.set()
@@ -82,11 +87,15 @@ class Subscription:
             await asyncio.wait([self._task])
 
     async def _pump(self) -> None:
-        # joined before the log is read: what is committed in between is either read or hinted
-        await self._client.link.join(session_group(self.session_id))
-        ending: Ending | None = None
-        while ending is None:
-            ending = await self._step_guarded()
+        ticker.watch(self)
+        try:
+            # joined before the log is read: what is committed in between is either read or hinted
+            await self._client.link.join(session_group(self.session_id))
+            ending: Ending | None = None
+            while ending is None:
+                ending = await self._step_guarded()
+        finally:
+            ticker.unwatch(self)
         await self._on_end(self, ending)
 
     async def _step_guarded(self) -> Ending | None:
@@ -107,7 +116,7 @@ class Subscription:
         self._wake.clear()
         room = self._window.room()
         if room is None:
-            await self._pause()
+            await self._wake.wait()
             return None
         try:
             reading = await self._read(room)
@@ -118,7 +127,7 @@ class Subscription:
             return Ending.RESET
         await self._send(reading)
         if not reading.events:
-            await self._pause()
+            await self._wake.wait()
         return None
 
     async def _read(self, room: Room) -> Reading:
@@ -161,10 +170,3 @@ class Subscription:
         self._window.note_sent(last, len(text))
         self._rows = len(reading.events) + 1 if reading.was_cut else min(2 * self._rows, MAX_EVENTS)
         await self._client.send_text(text)
-
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(TICK_SECONDS):
-                await self._wake.wait()
-        except TimeoutError:
-            return
