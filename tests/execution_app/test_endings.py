@@ -1,0 +1,71 @@
+"""What the end of an engine means for its run and its session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from execution_app.endings import Ending, settle
+from execution_app.models import Run
+from execution_app.services import Claim, claim_run, start_run
+from sessions_app.models import Event, Session
+from tests.conftest import MakeSession
+
+pytestmark = pytest.mark.django_db
+DONE = {"t": "outcome", "kind": "completed", "result": {"x": 1}, "summary": "done"}
+ERROR = {"error_type": "code_failed", "message": "no", "suggestion": "do", "retryable": True}
+FAILED = {"t": "outcome", "kind": "failed", "error": ERROR}
+
+
+@pytest.fixture
+def claim(alice: User, make_session: MakeSession) -> Claim:
+    start_run(session=make_session(alice), task="x", by=alice)
+    claimed = claim_run(owner="w", sandbox_level=1)
+    assert claimed is not None
+    return claimed
+
+
+def ended(claim: Claim, *, stop: str = "", outcome: Any = None) -> tuple[str, str, str]:
+    """The run's status, its session's, and the last event."""
+    settle(claim, Ending(stop=stop, by="alice", processes=2, outcome=outcome, exit_status=0))
+    last = Event.objects.filter(run_id=claim.run_id).order_by("-seq")[0]
+    run = Run.objects.get(pk=claim.run_id)
+    return run.status, Session.objects.get(pk=claim.session_id).status, last.event_type
+
+
+def test_completed(claim: Claim) -> None:
+    assert ended(claim, outcome=DONE) == ("completed", "completed", "run_completed")
+    assert Run.objects.get(pk=claim.run_id).result == {"x": 1}
+
+
+def test_failed_can_be_taken_up_again(claim: Claim) -> None:
+    assert ended(claim, outcome=FAILED) == ("failed", "suspended", "run_failed")
+    run = Run.objects.get(pk=claim.run_id)
+    assert (run.error_type, run.error_suggestion) == ("code_failed", "do")
+
+
+def test_cancelled_says_by_whom(claim: Claim) -> None:
+    assert ended(claim, stop="cancel") == ("cancelled", "suspended", "run_cancelled")
+    said = Event.objects.get(event_type="run_cancelled").data
+    assert said == {"by": "alice", "processes_ended": 2}
+
+
+def test_paused_leaves_the_session_active(claim: Claim) -> None:
+    assert ended(claim, stop="pause") == ("paused", "active", "run_paused")
+
+
+def test_drained_is_no_crash(claim: Claim) -> None:
+    assert ended(claim, stop="drain") == ("queued", "active", "run_started")
+    run = Run.objects.get(pk=claim.run_id)
+    assert (run.crashes, run.interruption) == (0, "worker_drained")
+
+
+def test_an_outcome_wins_over_a_stop_that_came_late(claim: Claim) -> None:
+    assert ended(claim, stop="cancel", outcome=DONE)[0] == "completed"
+
+
+def test_without_an_outcome_it_is_a_crash(claim: Claim) -> None:
+    assert ended(claim) == ("queued", "active", "run_started")
+    assert Run.objects.get(pk=claim.run_id).crashes == 1
