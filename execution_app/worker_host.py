@@ -20,6 +20,7 @@ import structlog
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
+from django.utils import timezone
 from django_q.brokers import get_broker
 from redis.exceptions import RedisError
 
@@ -27,7 +28,12 @@ from execution_app import control, sandbox
 from execution_app.bells import ring_bell, schedule_chores
 from execution_app.cluster import become_subreaper, die_with_parent
 from execution_app.engine_process import children_of
-from execution_app.services import reap_runs, release_dead_supervisor, waiting_for_a_worker
+from execution_app.services import (
+    expire_sessions,
+    reap_runs,
+    release_dead_supervisor,
+    waiting_for_a_worker,
+)
 from sessions_app.models import HEARTBEAT_SECONDS, Server
 from sessions_app.services import (
     beat,
@@ -133,6 +139,7 @@ class WorkerHost:
             self._next_beat = now + HEARTBEAT_SECONDS
         if self._may_trust_expiry(now):
             reap_runs()
+            expire_sessions(now=timezone.now())
         self._ring_for_idle_workers()
 
     def _may_trust_expiry(self, now: float) -> bool:

@@ -46,22 +46,8 @@ class SessionCreated(EventData):
     name: str
 
 
-class SessionSuspended(EventData):
-    """Set aside by a person. Comes with the session commands; nothing emits it yet."""
-
-    reason: str = ""
-
-
-class SessionResumed(EventData):
-    """Taken up again by a person. Comes with the session commands; nothing emits it yet."""
-
-    by: str = ""
-
-
-class SessionCompleted(EventData):
-    """Declared done by a person. Comes with the session commands; nothing emits it yet."""
-
-    by: str = ""
+class SessionExpired(EventData):
+    """Untouched for longer than SESSION_TTL. Nothing is deleted; a new task makes it active."""
 
 
 class SessionRepaired(EventData):

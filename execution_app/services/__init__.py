@@ -27,6 +27,7 @@ from execution_app.services.files import (
 from execution_app.services.repair import (
     after_crash,
     error_columns,
+    expire_sessions,
     reap_runs,
     release_dead_supervisor,
     waiting_for_a_worker,
@@ -50,6 +51,7 @@ __all__ = [
     "claim_run",
     "delete_session",
     "error_columns",
+    "expire_sessions",
     "last_console_line",
     "pause_run",
     "reap_runs",

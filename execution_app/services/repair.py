@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from execution_app import control
@@ -14,8 +16,12 @@ from execution_app.bells import ring_bell
 from execution_app.models import Run
 from execution_app.services.claims import settle_session
 from execution_app.statuses import FINAL, RunStatus
-from sessions_app.event_types import EventData, RunCancelled, RunFailed, RunPaused
+from sessions_app.event_types import EventData, RunCancelled, RunFailed, RunPaused, SessionExpired
+from sessions_app.models import Session
 from sessions_app.services import append_events
+from sessions_app.statuses import SessionStatus, sources
+
+EXPIRED_AT_ONCE = 500
 
 
 def reap_runs() -> int:
@@ -80,6 +86,32 @@ def error_columns(failure: RunFailed) -> dict[str, Any]:
         "error_suggestion": failure.suggestion,
         "error_retryable": failure.retryable,
     }
+
+
+def expire_sessions(*, now: datetime) -> int:
+    """Sessions that nobody touched for SESSION_TTL seconds and in which nothing is live.
+
+    A new task moves updated_at in its own transaction: whoever commits first, the other sees it.
+    """
+    if settings.SESSION_TTL is None:
+        return 0
+    live = Run.objects.live().filter(session_id=OuterRef("pk"))
+    stale = Session.objects.filter(
+        ~Exists(live),
+        updated_at__lt=now - timedelta(seconds=settings.SESSION_TTL),
+        status__in=sources(SessionStatus.EXPIRED),
+        deleted_at__isnull=True,
+    )
+    session_ids = list(stale.values_list("pk", flat=True)[:EXPIRED_AT_ONCE])
+    return sum(_expire(stale, session_id) for session_id in session_ids)
+
+
+def _expire(stale: QuerySet[Session], session_id: uuid.UUID) -> bool:
+    with transaction.atomic():
+        expired = stale.filter(pk=session_id).update(status=SessionStatus.EXPIRED)
+        if expired:
+            append_events(session_id, [SessionExpired()])
+    return bool(expired)
 
 
 def waiting_for_a_worker() -> int:

@@ -16,7 +16,12 @@ from sessions_app.hints import send_hint_on_commit
 from sessions_app.models import Event, Session
 
 # Output does not move a session to the top of the list; talk, decisions and status do.
-_MOVES_UPDATED_AT = frozenset(EVENT_TYPES) - {"output", "phase_changed", "files_updated"}
+_MOVES_UPDATED_AT = frozenset(EVENT_TYPES) - {
+    "output",
+    "phase_changed",
+    "files_updated",
+    "session_expired",
+}
 
 
 def append_events(

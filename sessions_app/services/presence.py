@@ -111,14 +111,14 @@ def retire_web_server() -> None:
         connections.close_all()
 
 
-def open_connection(*, user: User) -> Connection:
-    """The row of a new WebSocket. Raises ConnectionLimitReached.
+def open_connection(*, user: User, session_id: uuid.UUID | None = None) -> Connection:
+    """The row of a new WebSocket; the session is that of its path. Raises ConnectionLimitReached.
 
     Insert first, count after: two at once may both be refused, but never both be one too many.
     """
     server = web_server()
     with transaction.atomic():
-        connection = Connection.objects.create(user=user, server=server)
+        connection = Connection.objects.create(user=user, server=server, session_id=session_id)
         if Connection.objects.alive().count() > settings.MAX_CONNECTIONS:
             raise ConnectionLimitReached
     return connection

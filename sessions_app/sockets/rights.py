@@ -77,7 +77,7 @@ def admit(credentials: Credentials, session_id: uuid.UUID | None) -> Admitted:
         raise NotSignedIn
     if session_id is not None and not is_visible(user, session_id):
         raise SessionGone
-    return Admitted(user, open_connection(user=user).pk)
+    return Admitted(user, open_connection(user=user, session_id=session_id).pk)
 
 
 def is_visible(user: User, session_id: uuid.UUID) -> bool:
