@@ -288,6 +288,16 @@ def leave_a_file_for_all() -> str:
     return "tried"
 
 
+def fill(folder: str) -> None:
+    """Where a folder is memory, and writable, it is memory that no limit counts."""
+    with open(f"{folder}/{PLACES['abstract']}", "w"):
+        pass
+
+
+for _name in ("/", "/dev", "/etc", "/usr/share"):
+    ATTEMPTS[f"fill_{_name}"] = partial(fill, _name)
+
+
 # what code needs for its work
 ATTEMPTS["ok_user"] = lambda: [os.getuid(), os.geteuid(), os.getgid(), os.getgroups()]
 ATTEMPTS["ok_descriptors"] = lambda: sorted(map(int, os.listdir("/proc/self/fd")))[:-1]
@@ -295,6 +305,13 @@ ATTEMPTS["ok_environment"] = lambda: sorted(os.environ)
 ATTEMPTS["ok_temporary"] = lambda: os.path.relpath(os.environ["TMPDIR"], os.getcwd())
 ATTEMPTS["ok_input"] = sys.stdin.read
 ATTEMPTS["ok_session_of_engine"] = lambda: os.getsid(0) == ENGINE
+
+
+@attempt
+def ok_memory_folders() -> list[int]:
+    """Sizes of those that are writable."""
+    folders = [name for name in ("/dev/shm", "/tmp") if os.access(name, os.W_OK)]
+    return [found.f_blocks * found.f_frsize for found in map(os.statvfs, folders)]
 
 
 @attempt

@@ -14,7 +14,16 @@ from typing import Any
 
 import pytest
 
-from tests.cmbagent.sandbox_cases import CASES, CONFINED, Case, Place, every, place, run
+from tests.cmbagent.sandbox_cases import (
+    CASES,
+    CONFINED,
+    SMALL,
+    Case,
+    Place,
+    every,
+    place,
+    run,
+)
 
 ATTEMPTS = Path(__file__).with_name("sandbox_attempts.py").read_text()
 
@@ -33,6 +42,7 @@ FORBIDDEN = (
     *("mount", "keyring", "bpf", "io_uring", "perf_events", "userfaultfd", "memfd"),
     *("open_by_handle", "shared_memory", "chroot", "hide_memory_size", "clone_with_namespace"),
     *("type_into_terminal", "other_architecture"),
+    *("fill_/", "fill_/dev", "fill_/etc", "fill_/usr/share"),
 )
 # level 3 promises this much, and only under an engine that is root
 FORBIDDEN_FOR_ANOTHER_USER = (
@@ -128,6 +138,13 @@ def test_nothing_arrived_outside(outcome: Outcome) -> None:
 @every(CONFINED)
 def test_it_has_no_network_but_its_own_loopback(case: Case, outcome: Outcome) -> None:
     assert outcome.answers["interfaces"] in ("EACCES", ["lo"])
+
+
+@every([case for case in CONFINED if case.level == 1])
+def test_folders_that_are_memory_are_small(outcome: Outcome) -> None:
+    sizes = outcome.answers["ok_memory_folders"]
+    assert len(sizes) == 2
+    assert max(sizes) <= SMALL["memory_bytes"] // 4
 
 
 @every([case for case in CASES if case.level == 3 and case.root])

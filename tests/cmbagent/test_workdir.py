@@ -302,7 +302,7 @@ def test_a_file_swapped_at_any_moment_never_gives_the_secret(
     root: Path, secret: Path, blobs: Path
 ) -> None:
     (root / "result.csv").write_bytes(b"harmless")
-    seen, deadline = set(), time.monotonic() + 3
+    seen, deadline = set(), time.monotonic() + 2
     with swapping(root, secret, "result.csv"):
         while time.monotonic() < deadline:
             workdir.list_files(root, max_files=100)
