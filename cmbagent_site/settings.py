@@ -21,7 +21,7 @@ SETTINGS_PROBLEMS = env.problems
 
 # -- where things live ------------------------------------------------------------------------
 DATA_DIR = env.path("CMBAGENT_DATA_DIR", BASE_DIR / "var")
-RUNTIME_DIR = DATA_DIR / "run"  # Unix sockets; 0700
+RUNTIME_DIR = env.path("CMBAGENT_RUNTIME_DIR", DATA_DIR / "run")  # sockets, locks: this host's
 SESSIONS_DIR = DATA_DIR / "sessions"  # <session id>/work is what code may write to
 BLOBS_DIR = DATA_DIR / "blobs"  # bytes of artifacts, once each, by sha256
 SCIENCE_ENV = BASE_DIR / ".venv-science"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # The worker command probes and tells its children; a process without it probes for itself.
 PROBED = "CMBAGENT_SANDBOX_PROBED"
+ONLY_BUBBLEWRAP = "Install bubblewrap and start again, or set CMBAGENT_SANDBOX=2."
 _FIRST_UID = 1_900_000_000  # far above every account of a machine
 _UIDS = 100_000_000
 
@@ -24,20 +25,22 @@ _UIDS = 100_000_000
 def probe_host() -> dict[str, int | str | None]:
     """Really runs something confined in each level. Remembered for this process's children."""
     found = probe(_readable())
+    level = accepted(found.level)
     report: dict[str, int | str | None] = {
-        "level": _accepted(found),
-        "remedy": found.remedy,
+        "level": level,
+        "remedy": "" if level else found.remedy or ONLY_BUBBLEWRAP,
         "report": "; ".join(f"level {level}: {how}" for level, how in found.tried.items()),
     }
     os.environ[PROBED] = json.dumps(report)
     return report
 
 
-def _accepted(found: Probe) -> int | None:
-    """Level 3 confines little: it is used only where the operator accepted that."""
-    if settings.SANDBOX_ACCEPTED_LEVEL == 3 and found.level is None:
-        return 3
-    return found.level if found.level in {1, 2} else None
+def accepted(found: int | None) -> int | None:
+    """The level to use: what was found, unless the operator asks for better (CMBAGENT_SANDBOX=1)
+    or, where nothing confines, accepts the risk (3)."""
+    if found is not None and found <= settings.SANDBOX_ACCEPTED_LEVEL:
+        return found
+    return 3 if settings.SANDBOX_ACCEPTED_LEVEL == 3 else None
 
 
 def _report() -> dict[str, int | str | None]:

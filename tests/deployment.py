@@ -172,6 +172,14 @@ class Deployment:
         self.start("workers", "manage.py", "run_workers")
         wait_until(self.workers_are_up, within=60, what="idle workers")
 
+    def start_other_host(self) -> str:
+        """A second run_workers over the same data, with sockets and locks of its own."""
+        kept = self.env
+        self.env = kept | {"CMBAGENT_RUNTIME_DIR": str(self.folder / "other-host")}
+        self.start("other host", "manage.py", "run_workers")
+        self.env = kept
+        return "other host"
+
     def is_healthy(self) -> bool:
         web = self.processes["web"]
         assert web.poll() is None, f"the web process ended: {self.log.read_text()[-3000:]}"

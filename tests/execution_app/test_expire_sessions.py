@@ -3,9 +3,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.utils import timezone
+from pytest_django import Settings
 
 from execution_app.services import expire_sessions, start_run
 from execution_app.statuses import LIVE
@@ -17,7 +17,7 @@ LATER = timedelta(hours=2)
 
 
 @pytest.fixture(autouse=True)
-def _an_hour(settings: LazySettings) -> None:
+def _an_hour(settings: Settings) -> None:
     settings.SESSION_TTL = 3600
 
 
@@ -51,7 +51,7 @@ def test_what_is_live_does_not_expire(
     assert expire_sessions(now=timezone.now() + LATER) == 0
 
 
-def test_off_by_default(alice: User, make_session: MakeSession, settings: LazySettings) -> None:
+def test_off_by_default(alice: User, make_session: MakeSession, settings: Settings) -> None:
     settings.SESSION_TTL = None
     make_session(alice)
 
