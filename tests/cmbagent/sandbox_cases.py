@@ -74,7 +74,7 @@ class Place:
 @contextmanager
 def place(case: Case, *, closed: bool = False) -> Iterator[Place]:
     """`closed`: below a folder that only its owner, root, may enter, made under umask 077."""
-    root = Path(tempfile.mkdtemp(prefix="cmbagent-test-"))
+    root = Path(tempfile.mkdtemp(prefix="cmbagent-sandbox-test-"))
     try:
         root.chmod(0o700 if closed else 0o755)
         server = root / "server"
