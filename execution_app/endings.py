@@ -108,7 +108,7 @@ def _lose(claim: Claim, ending: Ending) -> None:
     queue, or fails."""
     run = Run.objects.get(pk=claim.run_id)
     told = ending.outcome.get("reason") if ending.outcome else None
-    reason = str(told)[:40] if told else f"engine_died ({_how(ending.exit_status)})"
+    reason = str(told)[:200] if told else f"engine_died ({_how(ending.exit_status)})"
     to, events, fields = after_crash(run, reason=reason)
     typed: list[EventData] = events
     release_run(claim, to, typed, **fields)

@@ -88,6 +88,8 @@ class EngineProcess:
 
     def stop(self, *, gently: bool) -> int:
         """End the whole tree and wait until nothing of it is left. Returns how many there were."""
+        if self._popen.returncode is not None:
+            return 0  # reaped: its number may be somebody else's by now
         processes = len(tree_members(self.pid))
         for signum, patience in PATIENCE if gently else ():
             if self.has_ended():

@@ -63,7 +63,9 @@ class Run(models.Model):
     attempt = models.IntegerField(default=0)  # +1 at each claim and repair: it fences
     crashes = models.IntegerField(default=0)  # what the limit counts
     batch = models.BigIntegerField(default=0)  # last batch stored: a repeated commit is recognised
-    interruption = models.CharField(max_length=40, blank=True)  # why the next attempt is a recovery
+    interruption = models.CharField(
+        max_length=200, blank=True
+    )  # why the next attempt is a recovery
     lease_owner = models.CharField(max_length=400, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     host = models.CharField(max_length=300, blank=True)  # of the last attempt

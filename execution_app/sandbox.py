@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from cmbagent.sandbox import Limits, Probe, probe
+from cmbagent.sandbox import Limits, probe
 
 if TYPE_CHECKING:
     from cmbagent import wire

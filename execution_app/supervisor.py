@@ -6,13 +6,14 @@ import os
 import selectors
 import socket
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import structlog
 from django.conf import settings
+from django.db import DatabaseError
 from structlog.contextvars import bound_contextvars
 
 from cmbagent import wire
@@ -68,6 +69,19 @@ def supervise(claim: Claim, nudges: socket.socket) -> None:
             Supervisor(claim, nudges).run()
         except LeaseLost:
             logger.warning("lease_lost")
+        except Exception as error:
+            # a process edge: whatever it was (a full disk, a fault of ours), the run is not left
+            # to its lease, and people learn what it was
+            logger.exception("supervisor_failed")
+            _hand_back(claim, f"{type(error).__name__}: {error}")
+
+
+def _hand_back(claim: Claim, reason: str) -> None:
+    interrupted: wire.Outcome = {"t": "outcome", "kind": "interrupted", "reason": reason}
+    try:
+        settle(claim, Ending(stop="", by="", processes=0, outcome=interrupted, exit_status=None))
+    except (LeaseLost, DatabaseError) as error:
+        logger.warning("not_handed_back", error=str(error)[:300])
 
 
 class Supervisor:
@@ -224,6 +238,16 @@ class Supervisor:
         }
         self._send(answer)
 
+    def _see_collection_through(self) -> None:
+        """Files of gigabytes take longer than a lease: it is renewed meanwhile."""
+        while self._collecting is not None:
+            wait([self._collecting], timeout=1.0)
+            if self._outbox.is_renewal_due():
+                self._patience(services.renew_lease, self._claim)
+                self._outbox.renewed()
+            if self._collecting.done():
+                self._finish_collecting()
+
     def _record_files(self, collection: Collection) -> None:
         """Bounded events: a run may have made a thousand files."""
         self._outbox.flush()
@@ -256,10 +280,9 @@ class Supervisor:
             self._engine.has_ended(OUTCOME_TO_EXIT_SECONDS)
         processes = self._engine.stop(gently=self._stop is not None)
         self._drain_output()
-        if self._collecting is not None:
-            self._finish_collecting()
-        elif self._stop or not self._outcome:
-            self._record_files(self._collector.collect())
+        if self._collecting is None and (self._stop or not self._outcome):
+            self._collecting = self._thread.submit(self._collect)
+        self._see_collection_through()
         self._outbox.flush(everything=True)
         ending = Ending(
             stop=self._stop.value if self._stop else "",

@@ -128,7 +128,11 @@ def stress(action: str, seconds: str) -> None:
     sys.stdout.write(f"{done}\n")
 
 
-PROGRAMS: dict[str, Callable[..., None]] = {"log-writer": write_log, "run-writer": write_run, "stress": stress}
+PROGRAMS: dict[str, Callable[..., None]] = {
+    "log-writer": write_log,
+    "run-writer": write_run,
+    "stress": stress,
+}
 
 if __name__ == "__main__":
     PROGRAMS[sys.argv[1]](*sys.argv[2:])

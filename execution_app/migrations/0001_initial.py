@@ -45,7 +45,7 @@ class Migration(migrations.Migration):
                 ("attempt", models.IntegerField(default=0)),
                 ("crashes", models.IntegerField(default=0)),
                 ("batch", models.BigIntegerField(default=0)),
-                ("interruption", models.CharField(blank=True, max_length=40)),
+                ("interruption", models.CharField(blank=True, max_length=200)),
                 ("lease_owner", models.CharField(blank=True, max_length=400)),
                 ("lease_expires_at", models.DateTimeField(blank=True, null=True)),
                 ("host", models.CharField(blank=True, max_length=300)),

@@ -142,3 +142,19 @@ def test_it_kills_itself_again_and_again(house: Deployment) -> None:
     assert run["status"] == "failed"
     assert run["error"]["error_type"] == "crash_loop"
     assert run["error"]["retryable"]
+
+
+def test_a_fault_of_the_supervisor_is_said_not_left_to_the_lease(house: Deployment) -> None:
+    """Its folder cannot be made (as on a full disk): the run fails within moments, and says why."""
+    session = str(house.post("sessions", {"mode": "one-shot"})["session_id"])
+    folder = house.folder / "data" / "sessions" / session
+    folder.mkdir(parents=True)
+    (folder / "baselines").write_text("a file where a folder belongs")
+
+    run = house.start_run(block("print(1)"), session)
+
+    failed = house.wait_for(run, "failed", within=30)
+    assert failed["error"]["error_type"] == "crash_loop"
+    assert "NotADirectoryError" in failed["error"]["message"] or "FileExists" in str(
+        failed["error"]
+    )
