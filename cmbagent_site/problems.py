@@ -25,6 +25,7 @@ from execution_app.api import NotMultipart
 from execution_app.downloads import BytesMissing
 from execution_app.errors import (
     SessionBusy,
+    SessionDeleted,
     TaskInvalid,
     UploadInvalid,
     UploadTooLarge,
@@ -137,6 +138,7 @@ HANDLERS: dict[type[Exception], Handler] = {
     OperationalError: _unavailable,
     InterfaceError: _unavailable,
     Http404: _not_found,
+    SessionDeleted: _not_found,
     NotVisible: _not_found,
     BytesMissing: _bytes_missing,
     AuthenticationError: _no_caller,

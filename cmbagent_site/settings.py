@@ -165,6 +165,11 @@ else:
     # A worker frozen inside a transaction must not hold the rows that the reaper needs.
     DATABASES["default"]["OPTIONS"] = {
         "connect_timeout": 3,
+        # a server that vanished without a word is noticed: a supervisor must freeze its engine
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
         "options": "-c idle_in_transaction_session_timeout=5000 -c lock_timeout=10000",
     }
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True

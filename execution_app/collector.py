@@ -18,6 +18,8 @@ from execution_app.services import FoundFile
 MAX_FILES = 1_000  # of one collection
 MAX_FILE_BYTES = 2 * 2**30
 MAX_SKIPPED_SHOWN = 50
+MAX_PATH = 1_000  # what the table takes
+MAX_SHOWN = 200  # characters of a name that was left out
 
 
 @dataclass
@@ -29,7 +31,7 @@ class Collection:
 
     def skip(self, path: str, reason: str) -> None:
         if len(self.skipped) < MAX_SKIPPED_SHOWN:
-            self.skipped.append({"path": path, "reason": reason})
+            self.skipped.append({"path": path[:MAX_SHOWN], "reason": reason[:MAX_SHOWN]})
 
 
 class Collector:
@@ -39,12 +41,12 @@ class Collector:
         self._work_dir = work_dir
         self._known = _load_baseline(baseline)
         if self._known is None:
-            self._known = _stamps(workdir.list_files(work_dir, max_files=workdir.MAX_LISTED))
+            self._known = _stamps(_listing(work_dir))
             _save_baseline(baseline, self._known)
 
     def collect(self) -> Collection:
         """Store every file that is new or changed since the last look."""
-        listing = workdir.list_files(self._work_dir, max_files=workdir.MAX_LISTED)
+        listing = _listing(self._work_dir)
         collection = Collection()
         for name, reason in listing.skipped:
             collection.skip(name, reason)
@@ -59,6 +61,9 @@ class Collector:
         return collection
 
     def _take(self, path: str, collection: Collection) -> None:
+        if len(path) > MAX_PATH:
+            collection.skip(path, f"its path is longer than {MAX_PATH:,} characters")
+            return
         try:
             stored = workdir.store(
                 self._work_dir, path, Path(settings.BLOBS_DIR), max_bytes=MAX_FILE_BYTES
@@ -70,6 +75,14 @@ class Collector:
         collection.files.append(
             FoundFile(path=path, kind=kind, mime=mime, size=stored.size, sha256=stored.sha256)
         )
+
+
+def _listing(work_dir: Path) -> workdir.Listing:
+    """Code may have taken the folder's rights away: then there is nothing to take, and it is said."""
+    try:
+        return workdir.list_files(work_dir, max_files=workdir.MAX_LISTED)
+    except (workdir.Unsafe, OSError) as error:
+        return workdir.Listing(skipped=[("the work directory", str(error))])
 
 
 def _stamps(listing: workdir.Listing) -> dict[str, list[int]]:

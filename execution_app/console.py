@@ -51,11 +51,6 @@ class Console:
         pipe = self._pipes[stream]
         pipe.text += pipe.decoder.decode(b"", final=True)
 
-    def due_at(self) -> float | None:
-        """When the oldest waiting text must be taken at the latest."""
-        waiting = [pipe.since + HOLD_SECONDS for pipe in self._pipes.values() if pipe.text]
-        return min(waiting, default=None)
-
     def take(self, *, now: float, everything: bool = False) -> list[Output]:
         """The events for what arrived. Half a line is held back for a moment, then shown."""
         events: list[Output] = []

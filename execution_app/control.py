@@ -62,6 +62,21 @@ def supervisor_pids() -> list[int]:
     return [int(path.stem.removeprefix("supervisor-")) for path in found]
 
 
+def is_supervising(pid: int) -> bool:
+    """Ask its socket: a number alone may be another process's by now."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as asker,
+        _short_path(socket_name(pid)) as path,
+    ):
+        try:
+            asker.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except BlockingIOError:  # its queue is full: somebody is there
+            return True
+    return True
+
+
 def nudge(owner: str, word: bytes = LOOK) -> None:
     """Wake the supervisor if it is on this host; on another its timer finds out."""
     host, _, pid = owner.rpartition(":")

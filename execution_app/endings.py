@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from django.utils import timezone
-
 from cmbagent import wire
-from execution_app.models import Artifact, Run
-from execution_app.services import Claim, FoundFile, after_crash, error_columns, release_run
-from execution_app.services.files import record_artifacts, store_bytes
+from execution_app.models import Artifact
+from execution_app.services import (
+    Claim,
+    FoundFile,
+    failed,
+    release_crashed,
+    release_run,
+    store_bytes,
+)
 from execution_app.statuses import RunStatus
 from sessions_app.event_types import (
     MAX_EVENT_BYTES,
-    EventData,
     RunCancelled,
     RunCompleted,
     RunFailed,
@@ -35,6 +38,7 @@ class Ending:
     processes: int
     outcome: wire.Outcome | None
     exit_status: int | None
+    seconds: float = 0.0  # of this attempt
 
 
 def settle(claim: Claim, ending: Ending) -> None:
@@ -42,9 +46,9 @@ def settle(claim: Claim, ending: Ending) -> None:
     outcome: dict[str, Any] = dict(ending.outcome or {})
     match outcome.get("kind"), ending.stop:
         case "completed", _:
-            _complete(claim, outcome)
+            _complete(claim, outcome, ending.seconds)
         case "failed", _:
-            _fail(claim, _failure(outcome))
+            _fail(claim, outcome)
         case _, "cancel":
             cancelled = RunCancelled(by=ending.by, processes_ended=ending.processes)
             release_run(claim, RunStatus.CANCELLED, [cancelled])
@@ -57,19 +61,16 @@ def settle(claim: Claim, ending: Ending) -> None:
             _lose(claim, ending)
 
 
-def _complete(claim: Claim, outcome: dict[str, Any]) -> None:
-    run = Run.objects.get(pk=claim.run_id)
-    files = Artifact.objects.filter(run=run).order_by("path").values_list("path", flat=True)
+def _complete(claim: Claim, outcome: dict[str, Any], seconds: float) -> None:
+    files = Artifact.objects.filter(run_id=claim.run_id).order_by("path")
     result, stored = _bounded_result(claim, storable(outcome.get("result") or {}))
-    record_artifacts(claim.session_id, claim.run_id, stored)
-    started = run.started_at or run.queued_at
     completed = RunCompleted(
         summary=str(outcome.get("summary", ""))[:2_000],
-        files=_named(list(files[:MAX_FILES_NAMED])),
-        execution_time_s=round((timezone.now() - started).total_seconds(), 3),
+        files=_named(list(files.values_list("path", flat=True)[:MAX_FILES_NAMED])),
+        execution_time_s=round(seconds, 3),
         cost_usd=0.0,
     )
-    release_run(claim, RunStatus.COMPLETED, [completed], result=result)
+    release_run(claim, RunStatus.COMPLETED, [completed], stored, result=result)
 
 
 def _named(paths: list[str]) -> list[str]:
@@ -81,37 +82,33 @@ def _named(paths: list[str]) -> list[str]:
 
 def _bounded_result(claim: Claim, result: dict[str, Any]) -> tuple[dict[str, Any], list[FoundFile]]:
     """A result over 32 KB is kept as a file; the row says where."""
-    size = encoded_size(result)
-    if size <= MAX_EVENT_BYTES:
+    if encoded_size(result) <= MAX_EVENT_BYTES:
         return result, []
-    content = wire.encode(result)
-    file = store_bytes(f"runs/{claim.number}/values/result.json", content)
+    file = store_bytes(f"runs/{claim.number}/values/result.json", wire.encode(result))
     return {"truncated": {"result": {"size": file.size, "artifact": file.path}}}, [file]
 
 
-def _failure(outcome: dict[str, Any]) -> RunFailed:
+def _fail(claim: Claim, outcome: dict[str, Any]) -> None:
     error: Any = outcome.get("error") or {}
-    return RunFailed(
+    failure = RunFailed(
         error_type=str(error.get("error_type", "unknown"))[:60],
         message=str(error.get("message", ""))[:4_000],
         suggestion=str(error.get("suggestion", ""))[:2_000],
         retryable=bool(error.get("retryable", False)),
     )
+    fail_run(claim, failure)
 
 
-def _fail(claim: Claim, failure: RunFailed) -> None:
-    release_run(claim, RunStatus.FAILED, [failure], **error_columns(failure))
+def fail_run(claim: Claim, failure: RunFailed) -> None:
+    """The run ends as failed. Raises LeaseLost."""
+    ending = failed(failure)
+    release_run(claim, ending.to, ending.events, **ending.columns)
 
 
 def _lose(claim: Claim, ending: Ending) -> None:
-    """The engine died, or its code was killed from outside: a crash. The run goes back to the
-    queue, or fails."""
-    run = Run.objects.get(pk=claim.run_id)
+    """The engine died, or its code was killed from outside: a crash."""
     told = ending.outcome.get("reason") if ending.outcome else None
-    reason = str(told)[:200] if told else f"engine_died ({_how(ending.exit_status)})"
-    to, events, fields = after_crash(run, reason=reason)
-    typed: list[EventData] = events
-    release_run(claim, to, typed, **fields)
+    release_crashed(claim, reason=str(told or f"engine_died ({_how(ending.exit_status)})"))
 
 
 def _how(status: int | None) -> str:

@@ -34,6 +34,10 @@ def engine_environment(work_dir: Path) -> dict[str, str]:
     }
 
 
+class TreeSurvives(RuntimeError):
+    """Something of an engine outlives SIGKILL: another attempt must not begin beside it."""
+
+
 class EngineProcess:
     """A fresh interpreter in a session of its own, tied to us by the kernel: when we die, the
     lifeline's other end closes and the kernel kills the engine's group."""
@@ -46,9 +50,10 @@ class EngineProcess:
         ours_to_close = [stdout, stderr, lifeline]
         try:
             self._popen = subprocess.Popen(
-                # -P: the work directory is full of files that code wrote, none may be imported
+                # -P, -s: the work directory, which is HOME too, is full of files that code wrote;
+                # none may be imported, not as the user's site packages either
                 [
-                    *(sys.executable, "-P", "-m", "cmbagent.engine", run_id),
+                    *(sys.executable, "-P", "-s", "-m", "cmbagent.engine", run_id),
                     *(str(channel.fileno()), str(lifeline)),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -113,10 +118,12 @@ class EngineProcess:
 
 
 def kill_tree(leader: int) -> None:
-    """SIGKILL to everything of an engine's session, until nothing lives."""
+    """SIGKILL to everything of an engine's session, until nothing lives. Raises TreeSurvives."""
     deadline = time.monotonic() + GONE_WITHIN_SECONDS
     _signal_group(leader, signal.SIGKILL)
-    while (members := tree_members(leader)) and time.monotonic() < deadline:
+    while members := tree_members(leader):
+        if time.monotonic() > deadline:
+            raise TreeSurvives(f"processes {members} do not end")
         for pid in members:
             _signal(pid, signal.SIGKILL)
         time.sleep(0.005)

@@ -18,6 +18,10 @@ class WrongStatus(ExecutionError):
     """The run is not in a status in which this can be done."""
 
 
+class SessionDeleted(ExecutionError):
+    """The session was deleted at the same moment."""
+
+
 class TaskInvalid(ExecutionError):
     """The task cannot be accepted."""
 

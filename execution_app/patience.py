@@ -8,7 +8,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, InternalError, OperationalError, connection
 
 from execution_app.errors import LeaseLost
 
@@ -16,6 +16,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 logger = structlog.get_logger(__name__)
 
+# InternalError: how PostgreSQL's idle-in-transaction timeout arrives
+AWAY = (OperationalError, InterfaceError, InternalError)
 RETRY_SECONDS = 0.2
 FREEZE_AFTER_LEASES = 2 / 3
 DRAIN_PATIENCE_SECONDS = 8.0
@@ -45,7 +47,7 @@ class Patience:
         while True:
             try:
                 result = service(*args, **kwargs)
-            except (OperationalError, InterfaceError) as error:
+            except AWAY as error:
                 now = time.monotonic()
                 away_since = away_since or now
                 frozen = self._wait(error, away_since, frozen=frozen)

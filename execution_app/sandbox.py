@@ -76,4 +76,6 @@ def _readable() -> tuple[str, ...]:
 
 def limits() -> dict[str, int]:
     """What one execution may use; settings.CODE_LIMITS changes single values."""
-    return dataclasses.asdict(Limits(**settings.CODE_LIMITS))
+    limits = Limits()
+    by_cores = {"cpu_s": limits.wall_s * (os.cpu_count() or 1)}  # CPU time is summed over cores
+    return dataclasses.asdict(dataclasses.replace(limits, **by_cores | settings.CODE_LIMITS))

@@ -34,8 +34,3 @@ FINAL = frozenset(RunStatus) - LIVE
 
 if set(EDGES) != set(RunStatus) or any(status in edges for status, edges in EDGES.items()):
     raise AssertionError("every run status needs its edges, and none to itself")
-
-
-def sources(target: RunStatus) -> list[RunStatus]:
-    """The statuses from which `target` may be reached."""
-    return [status for status, targets in EDGES.items() if target in targets]

@@ -7,6 +7,7 @@ import selectors
 import socket
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,26 @@ from cmbagent import wire
 from execution_app import control, sandbox, services
 from execution_app.collector import Collection, Collector
 from execution_app.console import Console, Stream
-from execution_app.endings import Ending, settle
+from execution_app.endings import Ending, fail_run, settle
 from execution_app.engine_process import EngineProcess, bury_engine_before, engine_environment
 from execution_app.errors import LeaseLost
 from execution_app.outbox import Outbox
 from execution_app.patience import Patience
-from execution_app.services import Claim
-from sessions_app.event_types import Error, FilesUpdated, parse_event
+from execution_app.services import Claim, FoundFile
+from sessions_app.event_types import (
+    Error,
+    FilesUpdated,
+    RunFailed,
+    encoded_size,
+    parse_event,
+)
 from sessions_app.hints import keep_one_loop
 
 logger = structlog.get_logger(__name__)
 
 READ_BYTES = 256 * 1024
 OUTCOME_TO_EXIT_SECONDS = 5.0
-MAX_FILES_IN_EVENT = 100
+FILES_IN_EVENT_BYTES = 16 * 1024
 
 
 class Stop(Enum):
@@ -48,6 +55,7 @@ def supervise_while_there_is_work() -> None:
     """Claim runs and see them through until none is claimable or the host drains."""
     keep_one_loop()
     owner = control.owner_name(os.getpid())
+    services.release_own_leftovers(os.getpid())
     with control.listen() as nudges:
         try:
             while not control.is_draining():
@@ -73,15 +81,26 @@ def supervise(claim: Claim, nudges: socket.socket) -> None:
             # a process edge: whatever it was (a full disk, a fault of ours), the run is not left
             # to its lease, and people learn what it was
             logger.exception("supervisor_failed")
-            _hand_back(claim, f"{type(error).__name__}: {error}")
+            _hand_back(claim, error)
 
 
-def _hand_back(claim: Claim, reason: str) -> None:
-    interrupted: wire.Outcome = {"t": "outcome", "kind": "interrupted", "reason": reason}
+def _hand_back(claim: Claim, error: Exception) -> None:
     try:
-        settle(claim, Ending(stop="", by="", processes=0, outcome=interrupted, exit_status=None))
-    except (LeaseLost, DatabaseError) as error:
-        logger.warning("not_handed_back", error=str(error)[:300])
+        if isinstance(error, OSError):
+            fail_run(claim, _storage_failure(error))
+        else:
+            services.release_crashed(claim, reason=f"supervisor_failed: {type(error).__name__}")
+    except (LeaseLost, DatabaseError) as failure:
+        logger.warning("not_handed_back", error=str(failure)[:300])
+
+
+def _storage_failure(error: OSError) -> RunFailed:
+    return RunFailed(
+        error_type="server_storage",
+        message=f"The server could not keep the run's files: {error.strerror or error}.",
+        suggestion="Tell the operator: its log names the folder. Then retry.",
+        retryable=True,
+    )
 
 
 class Supervisor:
@@ -90,26 +109,35 @@ class Supervisor:
     def __init__(self, claim: Claim, nudges: socket.socket) -> None:
         self._claim = claim
         self._nudges = nudges
+        self._began = time.monotonic()
         self._work_dir = services.work_dir(claim.session_id)
         host, group = claim.before
         if host == settings.HOST_NAME and group is not None:
             bury_engine_before(str(claim.run_id), group)
         self._collector = _collector(claim, self._work_dir)
-        self._engine = EngineProcess(
-            str(claim.run_id), self._work_dir, engine_environment(self._work_dir)
-        )
-        self._patience = Patience(self._engine, self._is_asked_to_drain)
-        self._outbox = Outbox(claim, Console(_next_line(claim)), self._patience)
         self._messages = wire.Lines()
-        self._selector = selectors.DefaultSelector()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="collector")
+        self._outgoing = b""
         self._collecting: Future[Collection] | None = None
-        self._wake, self._waker = os.pipe()
         self._stop: Stop | None = None
         self._outcome: wire.Outcome | None = None
         self._engine_gone = False
         self._asked_by = ""
         self._draining = False
+        with ExitStack() as owned:  # what is given back in the opposite order, whatever happens
+            self._engine = EngineProcess(
+                str(claim.run_id), self._work_dir, engine_environment(self._work_dir)
+            )
+            owned.callback(self._engine.close)
+            self._wake, self._waker = os.pipe()
+            owned.callback(os.close, self._wake)
+            owned.callback(os.close, self._waker)
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="collector")
+            owned.callback(self._thread.shutdown)
+            self._selector = owned.enter_context(selectors.DefaultSelector())
+            owned.callback(self._engine.stop, gently=False)
+            self._patience = Patience(self._engine, self._is_asked_to_drain)
+            self._outbox = Outbox(claim, Console(claim.console_lines + 1), self._patience)
+            self._owned = owned.pop_all()
 
     # -- the loop -----------------------------------------------------------------------------
     def run(self) -> None:
@@ -119,20 +147,20 @@ class Supervisor:
                 self._turn()
             self._end()
         finally:
-            self._close()
+            self._owned.close()
 
     def _begin(self) -> None:
         self._patience(services.record_process_group, self._claim, self._engine.pid)
-        self._send(_start_message(self._claim, self._work_dir))
         engine = self._engine
         for source, handler in (
             (engine.stdout, lambda: self._read_output("stdout", engine.stdout)),
             (engine.stderr, lambda: self._read_output("stderr", engine.stderr)),
-            (engine.channel, self._read_channel),
+            (engine.channel, self._use_channel),
             (self._nudges, self._read_nudges),
             (self._wake, self._finish_collecting),
         ):
             self._selector.register(source, selectors.EVENT_READ, handler)
+        self._send(_start_message(self._claim, self._work_dir))
 
     def _turn(self) -> None:
         timeout = max(0.0, self._outbox.next_due() - time.monotonic())
@@ -251,14 +279,12 @@ class Supervisor:
     def _record_files(self, collection: Collection) -> None:
         """Bounded events: a run may have made a thousand files."""
         self._outbox.flush()
-        files, skipped = collection.files, collection.skipped
-        for start in range(0, max(len(files), 1), MAX_FILES_IN_EVENT):
-            part = files[start : start + MAX_FILES_IN_EVENT]
+        skipped = collection.skipped
+        for part in _parts(collection.files) or [[]] * bool(skipped):
             shown = [file.shown() for file in part]
-            if part or skipped:
-                self._outbox.add_event(FilesUpdated(files=shown, skipped=skipped))
-                self._outbox.add_files(part)
-                self._outbox.flush()
+            self._outbox.add_event(FilesUpdated(files=shown, skipped=skipped))
+            self._outbox.add_files(part)
+            self._outbox.flush()
             skipped = []
 
     # -- from people --------------------------------------------------------------------------
@@ -290,26 +316,35 @@ class Supervisor:
             processes=processes,
             outcome=self._outcome,
             exit_status=self._engine.exit_status,
+            seconds=time.monotonic() - self._began,
         )
         self._patience(settle, self._claim, ending)
 
-    def _close(self) -> None:
-        self._engine.stop(gently=False)
-        self._engine.close()
-        self._thread.shutdown()
-        self._selector.close()
-        os.close(self._wake)
-        os.close(self._waker)
-
+    # -- to the engine ------------------------------------------------------------------------
     def _send(self, message: wire.Start | wire.Collected) -> None:
-        """Messages to the engine are small and answered; an engine that is gone reads none."""
-        self._engine.channel.setblocking(True)
+        """Never blocks: what an engine does not read now is written when it does."""
+        self._outgoing += wire.encode(message)
+        self._write_channel()
+
+    def _write_channel(self) -> None:
         try:
-            self._engine.channel.sendall(wire.encode(message))
+            while self._outgoing:
+                self._outgoing = self._outgoing[self._engine.channel.send(self._outgoing) :]
+        except BlockingIOError:
+            pass
         except OSError:
             self._engine_gone = True
-        finally:
-            self._engine.channel.setblocking(False)
+            self._outgoing = b""
+        self._selector.modify(
+            self._engine.channel,
+            selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outgoing else 0),
+            self._use_channel,
+        )
+
+    def _use_channel(self) -> None:
+        if self._outgoing:
+            self._write_channel()
+        self._read_channel()
 
 
 def _collector(claim: Claim, work_dir: Path) -> Collector:
@@ -317,9 +352,18 @@ def _collector(claim: Claim, work_dir: Path) -> Collector:
     return Collector(work_dir, baseline)
 
 
-def _next_line(claim: Claim) -> int:
-    """The console goes on where an earlier attempt left it, on a line of its own."""
-    return services.last_console_line(claim.run_id) + 1
+def _parts(files: list[FoundFile]) -> list[list[FoundFile]]:
+    """Cut so that the names of each part fit an event."""
+    parts: list[list[FoundFile]] = []
+    room = 0
+    for file in files:
+        size = encoded_size(file.shown())
+        if size > room:
+            parts.append([])
+            room = FILES_IN_EVENT_BYTES
+        parts[-1].append(file)
+        room -= size
+    return parts
 
 
 def _start_message(claim: Claim, work_dir: Path) -> wire.Start:

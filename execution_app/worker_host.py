@@ -97,7 +97,7 @@ class WorkerHost:
             if time.monotonic() >= self._next_pass:
                 self._next_pass = time.monotonic() + settings.REAP_SECONDS
                 self._reap()
-        except (DatabaseError, RedisError, OSError) as error:
+        except DatabaseError as error:
             self._reached_since = None
             logger.warning("watch_failed", error=f"{type(error).__name__}: {error}"[:300])
             connection.close()
@@ -113,7 +113,7 @@ class WorkerHost:
                 self._start(name)
         self._end_strays()
         for pid in control.supervisor_pids():
-            if not is_alive(pid):
+            if not control.is_supervising(pid):
                 self._bury(pid)
 
     def _bury(self, pid: int) -> None:
@@ -140,7 +140,10 @@ class WorkerHost:
         if self._may_trust_expiry(now):
             reap_runs()
             expire_sessions(now=timezone.now())
-        self._ring_for_idle_workers()
+        try:
+            self._ring_for_idle_workers()
+        except (RedisError, OSError) as error:  # the broker is away: nothing else waits for it
+            logger.warning("bell_lost", error=f"{type(error).__name__}: {error}"[:300])
 
     def _may_trust_expiry(self, now: float) -> bool:
         """After the database was away, its holders had no chance to renew: give them a lease."""
@@ -226,12 +229,3 @@ def _lock() -> Iterator[None]:
                 "CMBAGENT_DATA_DIR."
             ) from None
         yield
-
-
-def is_alive(pid: int) -> bool:
-    """Neither gone nor a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import uuid
 from collections.abc import Callable, Coroutine
@@ -64,12 +65,18 @@ async def _group_send(session_id: uuid.UUID | str) -> None:
 
 
 _sender = HintSender(_run_in_request)
+_loop_of: int | None = None  # the process that keeps a loop
 
 
 def keep_one_loop() -> None:
-    """For a worker process: async_to_sync would make a loop, and a Redis connection, per hint."""
-    global _sender  # noqa: PLW0603  one process, one way to send
-    _sender = HintSender(asyncio.new_event_loop().run_until_complete)
+    """For a worker process: async_to_sync would make a loop, and a Redis connection, per hint.
+
+    Once in a process: the Redis layer keeps every loop that it has seen.
+    """
+    global _sender, _loop_of  # noqa: PLW0603  one process, one way to send
+    if _loop_of != os.getpid():
+        _loop_of = os.getpid()
+        _sender = HintSender(asyncio.new_event_loop().run_until_complete)
 
 
 def send_hint_on_commit(session_id: uuid.UUID | str) -> None:

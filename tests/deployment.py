@@ -147,6 +147,15 @@ class Deployment:
         parsed = [(seq, json.loads(d) if isinstance(d, str) else d) for seq, d in rows]
         return [(seq, str(data.get("text", ""))) for seq, data in parsed]
 
+    def run_lines(self, run_id: str) -> list[str]:
+        """What one run printed, as it stands in the database."""
+        key = run_id.replace("-", "") if self.shape == "embedded" else run_id
+        rows = self.query(
+            "SELECT data FROM sessions_app_event WHERE run_id = %s AND event_type = 'output'", key
+        )
+        parsed = [json.loads(d) if isinstance(d, str) else d for (d,) in rows]
+        return [str(data["text"]).strip() for data in parsed]
+
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             process = subprocess.Popen(
@@ -279,10 +288,6 @@ class Deployment:
         """The pid of the run's engine, once it has one."""
         title = f"cmbagent engine {run_id}"
         return wait_until(lambda: find(title), within=within, what=title)[0]
-
-    @staticmethod
-    def engines() -> list[int]:
-        return find("cmbagent engine ")
 
     def worker_pids(self) -> list[int]:
         """Worker processes of the runs' cluster: a busy one is the parent of an engine."""

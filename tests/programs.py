@@ -32,10 +32,14 @@ from execution_app.services import (
     Claim,
     cancel_run,
     claim_run,
+    pause_run,
+    reap_runs,
     record_batch,
     release_run,
     renew_lease,
+    resume_run,
     retry_run,
+    start_run,
 )
 from execution_app.statuses import RunStatus
 from sessions_app.event_types import Output
@@ -100,18 +104,34 @@ def _use(claim: Claim) -> int:
     return 5
 
 
-def cancel_and_retry(deadline: float) -> int:
+def meddle(deadline: float) -> int:
+    """Everything that people may ask of runs, at random."""
     by, done = User.objects.get(username="alice"), 0
+    rng = random.Random(os.getpid())
+    asks: list[Callable[[Run], object]] = [
+        lambda run: cancel_run(run, by=by),
+        lambda run: pause_run(run, by=by),
+        lambda run: resume_run(run, by=by),
+        lambda run: retry_run(run, by=by),
+        lambda run: start_run(session=run.session, task="x", on_busy="interrupt", by=by),
+    ]
     while time.monotonic() < deadline:
-        for run in Run.objects.all():
+        for run in Run.objects.select_related("session").order_by("?")[:20]:
             try:
-                if run.is_live:
-                    cancel_run(run, by=by)
-                else:
-                    retry_run(run, by=by)
+                rng.choice(asks)(run)
                 done += 1
             except ExecutionError:
                 continue
+    return done
+
+
+def reap(deadline: float) -> int:
+    """Takes back what lapsed, and by mistake what did not: the fence must hold."""
+    done = 0
+    while time.monotonic() < deadline:
+        Run.objects.filter(status="running").update(lease_expires_at="2020-01-01T00:00Z")
+        done += reap_runs()
+        time.sleep(0.05)
     return done
 
 
@@ -119,8 +139,8 @@ def stress(action: str, seconds: str) -> None:
     """Prints how much was done; an OperationalError (a deadlock, a lock timeout) ends it loudly."""
     deadline = time.monotonic() + float(seconds)
     try:
-        if action == "cancel":
-            done = cancel_and_retry(deadline)
+        if action in ACTORS:
+            done = ACTORS[action](deadline)
         else:
             done = claim_and_record(deadline, owner=action)
     except OperationalError as error:
@@ -128,6 +148,7 @@ def stress(action: str, seconds: str) -> None:
     sys.stdout.write(f"{done}\n")
 
 
+ACTORS: dict[str, Callable[[float], int]] = {"meddle": meddle, "reap": reap}
 PROGRAMS: dict[str, Callable[..., None]] = {
     "log-writer": write_log,
     "run-writer": write_run,

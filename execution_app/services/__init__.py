@@ -10,6 +10,7 @@ from execution_app.services.claims import (
     last_console_line,
     record_batch,
     record_process_group,
+    release_crashed,
     release_run,
     renew_lease,
 )
@@ -24,12 +25,12 @@ from execution_app.services.files import (
     store_upload,
     work_dir,
 )
+from execution_app.services.outcomes import failed
 from execution_app.services.repair import (
-    after_crash,
-    error_columns,
     expire_sessions,
     reap_runs,
     release_dead_supervisor,
+    release_own_leftovers,
     waiting_for_a_worker,
 )
 from execution_app.services.runs import (
@@ -45,13 +46,12 @@ __all__ = [
     "Claim",
     "FoundFile",
     "Requests",
-    "after_crash",
     "artifact_file",
     "cancel_run",
     "claim_run",
     "delete_session",
-    "error_columns",
     "expire_sessions",
+    "failed",
     "last_console_line",
     "pause_run",
     "reap_runs",
@@ -60,7 +60,9 @@ __all__ = [
     "record_batch",
     "record_process_group",
     "record_upload",
+    "release_crashed",
     "release_dead_supervisor",
+    "release_own_leftovers",
     "release_run",
     "renew_lease",
     "resume_run",

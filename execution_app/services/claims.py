@@ -8,7 +8,7 @@ nobody else has the run.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -24,6 +24,7 @@ from execution_app.bells import ring_bell
 from execution_app.errors import LeaseLost
 from execution_app.models import Run
 from execution_app.services.files import FoundFile, record_artifacts
+from execution_app.services.outcomes import Next, after_crash, settle_session, what_was_asked
 from execution_app.statuses import FINAL, RunStatus
 from sessions_app.event_types import Error, EventData, Output, RunRecovered, RunStarted
 from sessions_app.models import Event
@@ -46,6 +47,7 @@ class Claim:
     mode: str
     task: str
     config: dict[str, Any]
+    console_lines: int  # that earlier attempts left
     before: tuple[str, int | None]  # host and process group of the attempt before
 
 
@@ -90,6 +92,8 @@ def claim_run(*, owner: str, sandbox_level: int | None) -> Claim | None:
         )
         if not claimed:
             return None
+        console_lines = last_console_line(run.pk)
+        move_session(run.session_id, to=SessionStatus.ACTIVE)
         append_events(run.session_id, _beginning(run, sandbox_level), run_id=run.pk)
     return Claim(
         run_id=run.pk,
@@ -101,6 +105,7 @@ def claim_run(*, owner: str, sandbox_level: int | None) -> Claim | None:
         mode=run.session.mode,
         task=run.task,
         config=run.config,
+        console_lines=console_lines,
         before=(run.host, run.process_group),
     )
 
@@ -163,61 +168,106 @@ def record_batch(
 ) -> None:
     """Store what the engine said, all of it in one transaction. Raises LeaseLost.
 
-    Called again after a commit whose confirmation was lost, it recognises its own batch. A batch
-    that the database refuses as data is split, and the one bad event replaced by `error`.
+    Called again after a commit whose confirmation was lost, it recognises its own batch. Of a
+    batch that the database refuses as data, what it refuses alone is replaced by `error`.
     """
     try:
-        _store_batch(claim, events, files)
-    except DataError as error:
-        if len(events) > 1:
-            middle = len(events) // 2
-            record_batch(claim, events[:middle], files)
-            record_batch(claim, events[middle:])
-        else:
-            _store_batch(claim, [_refused(event, error) for event in events], ())
+        _store_batch(claim, events, files, _store_together)
+    except DataError:
+        _store_batch(claim, events, files, _store_one_by_one)
 
 
-def _refused(event: EventData, error: DataError) -> Error:
-    reason = str(error).partition("\n")[0]
-    return Error(error_type="not_storable", message=f"a {event.event_type} was lost: {reason}")
+Storing = Callable[[Claim, Sequence[EventData], Sequence[FoundFile]], None]
 
 
-def _store_batch(claim: Claim, events: Sequence[EventData], files: Sequence[FoundFile]) -> None:
+def _store_batch(
+    claim: Claim, events: Sequence[EventData], files: Sequence[FoundFile], store: Storing
+) -> None:
     with transaction.atomic():
         stored = _held(claim, batch=claim.batch).update(
             batch=claim.batch + 1, lease_expires_at=lease_end()
         )
         if stored:
-            record_artifacts(claim.session_id, claim.run_id, files)
-            append_events(claim.session_id, events, run_id=claim.run_id)
+            store(claim, events, files)
         elif not _held(claim, batch=claim.batch + 1).exists():
             raise LeaseLost
     claim.batch += 1
 
 
+def _store_together(claim: Claim, events: Sequence[EventData], files: Sequence[FoundFile]) -> None:
+    record_artifacts(claim.session_id, claim.run_id, files)
+    if events:
+        append_events(claim.session_id, events, run_id=claim.run_id)
+
+
+def _store_one_by_one(
+    claim: Claim, events: Sequence[EventData], files: Sequence[FoundFile]
+) -> None:
+    """Each under a savepoint of its own: the one that is refused takes no other with it."""
+    for file in files:
+        _store_or_say(claim, [], [file], f"the file {file.path[:200]!r}")
+    for event in events:
+        _store_or_say(claim, [event], [], f"an event {event.event_type}")
+
+
+def _store_or_say(
+    claim: Claim, events: Sequence[EventData], files: Sequence[FoundFile], what: str
+) -> None:
+    try:
+        with transaction.atomic():
+            _store_together(claim, events, files)
+    except DataError as error:
+        reason = str(error).partition("\n")[0]
+        refused = Error(error_type="not_storable", message=f"{what} was refused: {reason}")
+        append_events(claim.session_id, [refused], run_id=claim.run_id)
+
+
 def release_run(
-    claim: Claim, to: RunStatus, events: Sequence[EventData] = (), **fields: Any
+    claim: Claim,
+    to: RunStatus,
+    events: Sequence[EventData] = (),
+    files: Sequence[FoundFile] = (),
+    **columns: Any,
 ) -> None:
     """running → anything else, by the one who holds the lease. Raises LeaseLost.
 
-    Repeating it after a lost confirmation raises LeaseLost, which is true: it is no longer ours.
+    What a person asked meanwhile wins over going on later: a run is not put back to be paused
+    or queued when somebody has cancelled it.
     """
-    if to in FINAL:
-        fields["finished_at"] = timezone.now()
+
+    def decide(run: Run) -> Next:
+        asked = what_was_asked(run) if to in {RunStatus.PAUSED, RunStatus.QUEUED} else None
+        if asked is None or asked.to == to:
+            return Next(to, list(events), columns)
+        return asked
+
+    _release(claim, decide, files)
+
+
+def release_crashed(claim: Claim, *, reason: str) -> None:
+    """The engine died without an outcome, or we failed it. Raises LeaseLost."""
+    _release(claim, lambda run: after_crash(run, reason=reason[:200]))
+
+
+def _release(claim: Claim, decide: Callable[[Run], Next], files: Sequence[FoundFile] = ()) -> None:
+    """Repeating it after a lost confirmation raises LeaseLost, which is true: no longer ours."""
     with transaction.atomic():
-        released = _held(claim).update(status=to, lease_owner="", lease_expires_at=None, **fields)
-        if not released:
+        run = _held(claim).select_for_update().first()
+        if run is None:
             raise LeaseLost
-        settle_session(claim.session_id, to)
-        append_events(claim.session_id, events, run_id=claim.run_id)
-        ring_bell()  # for this run if it is queued again, else for the next of the session
+        chosen = decide(run)
+        record_artifacts(claim.session_id, claim.run_id, files)
+        write_release(run, chosen)
 
 
-def settle_session(session_id: uuid.UUID, outcome: RunStatus) -> None:
-    """What the end of a run means for its session (architecture.md section 4)."""
-    match outcome:
-        case RunStatus.COMPLETED:
-            move_session(session_id, to=SessionStatus.COMPLETED)
-        case RunStatus.FAILED | RunStatus.CANCELLED:
-            if not Run.objects.live().filter(session_id=session_id).exists():
-                move_session(session_id, to=SessionStatus.SUSPENDED)
+def write_release(run: Run, chosen: Next, **columns: Any) -> None:
+    """The row, the session and the log of a locked running run that ends or goes back."""
+    if chosen.to in FINAL:
+        columns["finished_at"] = timezone.now()
+    Run.objects.filter(pk=run.pk).update(
+        status=chosen.to, lease_owner="", lease_expires_at=None, **chosen.columns, **columns
+    )
+    settle_session(run.session_id, chosen.to)
+    if chosen.events:
+        append_events(run.session_id, chosen.events, run_id=run.pk)
+    ring_bell()  # for this run if it is queued again, else for the next of the session

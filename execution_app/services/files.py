@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from cmbagent import workdir
-from execution_app.errors import UploadInvalid, UploadTooLarge
+from execution_app.errors import SessionDeleted, UploadInvalid, UploadTooLarge
 from execution_app.models import Artifact
 from execution_app.sandbox import code_uid
 from sessions_app.event_types import FilesUpdated
@@ -89,7 +89,9 @@ def store_bytes(path: str, data: bytes) -> FoundFile:
     """Put bytes of our own into the blob store under the name of a file."""
     sha256 = hashlib.sha256(data).hexdigest()
     target = blob_path(sha256)
-    if not target.exists():
+    if target.exists():
+        os.utime(target)  # young again: no clean-up that is under way takes it for unused
+    else:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = target.with_name(f"{sha256}.{secrets.token_hex(4)}")
         temporary.write_bytes(data)
@@ -118,7 +120,15 @@ def record_upload(session: Session, found: FoundFile, *, by: User) -> Artifact:
     with transaction.atomic():
         record_artifacts(session.pk, None, [found])
         append_events(session.pk, [FilesUpdated(files=[found.shown() | {"by": by.get_username()}])])
+        refuse_deleted(session.pk)
         return Artifact.objects.get(session=session, run=None, path=found.path)
+
+
+def refuse_deleted(session_id: uuid.UUID) -> None:
+    """Raises SessionDeleted. Called when the log was written: that locked the session's row, so
+    a deletion is either visible here, or waits for us and finds what we made."""
+    if Session.objects.filter(pk=session_id, deleted_at__isnull=False).exists():
+        raise SessionDeleted
 
 
 def checked_name(name: str) -> str:

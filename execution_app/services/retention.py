@@ -15,6 +15,7 @@ from django.conf import settings
 
 from execution_app.models import Artifact, Run
 from execution_app.services.files import blob_path, session_folder
+from execution_app.services.runs import cancel_leftovers
 from sessions_app.models import Session
 
 logger = structlog.get_logger(__name__)
@@ -39,7 +40,9 @@ class Removed:
 
 
 def is_still_stopping(session: Session) -> bool:
-    """A live run of a deleted session is being stopped: its files are still being written."""
+    """A running run of a deleted session is being stopped: its files are still being written.
+    What else is live slipped in while the session was deleted, and is cancelled here."""
+    cancel_leftovers(session)
     return Run.objects.live().filter(session=session).exists()
 
 

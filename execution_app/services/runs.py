@@ -15,7 +15,8 @@ from execution_app import control
 from execution_app.bells import ring_bell
 from execution_app.errors import SessionBusy, TaskInvalid, WrongStatus
 from execution_app.models import Run
-from execution_app.statuses import RunStatus
+from execution_app.services.files import refuse_deleted
+from execution_app.statuses import EDGES, RunStatus
 from sessions_app.event_types import (
     EventData,
     RunCancelled,
@@ -59,6 +60,7 @@ def start_run(
             RunQueued(number=run.number),
         ]
         append_events(session.pk, events, run_id=run.pk)
+        refuse_deleted(session.pk)
         ring_bell()
     return run
 
@@ -171,6 +173,7 @@ def _requeue(run: Run, *events: EventData) -> None:
         raise SessionBusy from error
     move_session(run.session_id, to=SessionStatus.ACTIVE)
     append_events(run.session_id, events, run_id=run.pk)
+    refuse_deleted(run.session_id)
     ring_bell()
 
 
@@ -188,6 +191,13 @@ def delete_session(session: Session, *, by: User) -> bool:
         for run in Run.objects.live().filter(session=session).select_for_update(of=("self",)):
             _cancel_locked(run, by=by.get_username())
         return mark_deleted(session, by=by)
+
+
+def cancel_leftovers(session: Session) -> None:
+    """What slipped into a session while it was deleted is never claimed: it ends here."""
+    with transaction.atomic():
+        for run in Run.objects.live().filter(session=session).select_for_update(of=("self",)):
+            _cancel_locked(run, by="clean-up")
 
 
 def _lock(run_id: uuid.UUID) -> Run:
@@ -208,6 +218,8 @@ def _request(run: Run, field: str, by: str) -> None:
 
 def _move(run: Run, to: RunStatus, **fields: Any) -> None:
     """Compare-and-set of a row that is locked here; demands that it was as we read it."""
+    if to not in EDGES[RunStatus(run.status)]:
+        raise WrongStatus(f"A run that is {run.status} cannot become {to}.")
     moved = Run.objects.filter(pk=run.pk, status=run.status, attempt=run.attempt).update(
         status=to, **fields
     )

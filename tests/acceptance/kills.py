@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.deployment import Deployment, command_line, descendants, find, parent, wait_until
@@ -24,53 +25,59 @@ for n in range(1, {LINES + 1}):
 KNOWN = [f"line {n}" for n in range(1, LINES + 1)]
 
 
-def kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+Killer = Callable[[Deployment, str], int]  # how many processes it killed
 
 
-def kill_engine(house: Deployment, run: str) -> None:
-    for pid in find(f"cmbagent engine {run}"):
-        kill(pid)
+def kill(pids: Iterable[int]) -> int:
+    killed = 0
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    return killed
 
 
-def kill_code(house: Deployment, run: str) -> None:
+def kill_engine(house: Deployment, run: str) -> int:
+    return kill(find(f"cmbagent engine {run}"))
+
+
+def kill_code(house: Deployment, run: str) -> int:
     """The interpreter of the executed block itself."""
-    for engine in find(f"cmbagent engine {run}"):
-        for pid in descendants([engine]):
-            if "block-" in command_line(pid) and "bwrap" not in command_line(pid).split(" ")[0]:
-                kill(pid)
+    below = descendants(find(f"cmbagent engine {run}"))
+    return kill(pid for pid in below if _is_code(command_line(pid)))
 
 
-def kill_busy_worker(house: Deployment, run: str) -> None:
-    for engine in find(f"cmbagent engine {run}"):
-        kill(parent(engine))
+def _is_code(command: str) -> bool:
+    return "block-" in command and "bwrap" not in command.split(" ", maxsplit=1)[0]
 
 
-def kill_idle_worker(house: Deployment, _: str) -> None:
-    idle = [pid for pid in house.worker_pids() if " idle" in command_line(pid)]
-    for pid in idle[:1]:
-        kill(pid)
+def kill_busy_worker(house: Deployment, run: str) -> int:
+    with contextlib.suppress(OSError):  # the engine ended while we looked
+        return kill([parent(engine) for engine in find(f"cmbagent engine {run}")])
+    return 0
 
 
-def kill_cluster(house: Deployment, _: str) -> None:
-    for pid in house.cluster_pids():
-        kill(pid)
+def kill_idle_worker(house: Deployment, _: str) -> int:
+    return kill([pid for pid in house.worker_pids() if " idle" in command_line(pid)][:1])
 
 
-def kill_worker_host(house: Deployment, _: str) -> None:
+def kill_cluster(house: Deployment, _: str) -> int:
+    return kill(house.cluster_pids())
+
+
+def kill_worker_host(house: Deployment, _: str) -> int:
     house.kill("workers")
     house.start("workers", "manage.py", "run_workers")  # as its parent in `make run` would
+    return 1
 
 
-def kill_web(house: Deployment, _: str) -> None:
+def kill_web(house: Deployment, _: str) -> int:
     house.kill("web")
     house.start_web()
+    return 1
 
 
-KINDS: dict[str, Callable[[Deployment, str], None]] = {
+KINDS: dict[str, Killer] = {
     "engine": kill_engine,
     "code": kill_code,
     "busy worker": kill_busy_worker,
@@ -79,19 +86,38 @@ KINDS: dict[str, Callable[[Deployment, str], None]] = {
     "worker host": kill_worker_host,
     "web": kill_web,
 }
+UNNOTICED = frozenset({"idle worker", "web"})  # runs go on as if nothing had been
 
 
-def kill_round(house: Deployment, kind: str, rng: random.Random, *, runs: int = 3) -> None:
-    """Some runs, one kill at a random moment, and all that must hold when they are through."""
+def kill_until(house: Deployment, kind: str, rng: random.Random, *, kills: int) -> None:
+    """Rounds of seeded kills, until so many have really hit something on its way."""
+    hits = 0
+    for _ in range(5 * kills):
+        hits += kill_round(house, kind, rng)
+        if hits >= kills:
+            return
+    raise AssertionError(f"only {hits} of {kills} kills of {kind} hit anything")
+
+
+def kill_round(house: Deployment, kind: str, rng: random.Random, *, runs: int = 3) -> bool:
+    """Some runs, one kill at a random moment, and all that must hold when they are through.
+    True when the kill hit: a process, and, where that cannot go unnoticed, a run was recovered."""
     started = [house.start_run(TASK) for _ in range(runs)]
     time.sleep(rng.uniform(0.0, 2.0))
-    KINDS[kind](house, rng.choice(started))
+    killed = KINDS[kind](house, rng.choice(started))
+    recovered = 0
     for run in started:
         ended = house.wait_for(run, "completed", "failed", "cancelled", within=90)
         assert ended["status"] == "completed", ended
-        check_log(house.events_of(run))
+        events = house.events_of(run)
+        check_log(events)
+        recovered += sum(event["event_type"] == "run_recovered" for event in events)
         assert not find(f"cmbagent engine {run}"), "an engine was left behind"
-        wait_until(lambda: not leftovers(house), within=10, what="the end of executed code")
+    wait_until(lambda: not leftovers(house), within=10, what="the end of executed code")
+    if kind in UNNOTICED:
+        assert recovered == 0, "nothing was lost, so nothing is recovered"
+        return killed > 0
+    return killed > 0 and recovered > 0
 
 
 def leftovers(house: Deployment) -> list[str]:

@@ -93,7 +93,7 @@ def session_of(database: Deployment, run: str) -> str:
 @pytest.mark.timeout(120)
 def test_cancel_record_and_claim_never_deadlock(database: Deployment) -> None:
     database.python(MAKE_RUNS.format(count=6))
-    actors = ["cancel", "cancel", "one", "two", "three", "four"]
+    actors = ["meddle", "meddle", "reap", "one", "two", "three", "four"]
 
     processes = [program(database, "stress", actor, "6") for actor in actors]
     outputs = [process.communicate(timeout=60) for process in processes]
@@ -101,7 +101,8 @@ def test_cancel_record_and_claim_never_deadlock(database: Deployment) -> None:
     assert [process.returncode for process in processes] == [0] * len(actors), outputs
     done = [int(out) for out, _ in outputs]
     assert sum(done[:2]), "people got their turns"
-    assert sum(done[2:]), "workers got theirs"
+    assert done[2], "so did the reaper"
+    assert sum(done[3:]), "and the workers"
     rows = database.query(
         "SELECT session_id, count(*), max(seq) FROM sessions_app_event GROUP BY 1"
     )

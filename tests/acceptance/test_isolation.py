@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import Deployment, wait_until
+from tests.deployment import Deployment, find, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 RUNS = 20
@@ -43,4 +43,9 @@ def test_twenty_at_one_instant(servers: dict[str, object], shape: str, tmp_path:
             expected = [f"run {n} line {i}" for i in range(50)]
             expected += [f"run {n} is alive", f"run {n} has seen all"]
             assert console.splitlines() == expected
-        wait_until(lambda: not house.engines(), within=10, what="the end of all engines")
+        for run in runs:
+            assert is_over(run), "its engine is gone"
+
+
+def is_over(run: str) -> bool:
+    return wait_until(lambda: not find(f"cmbagent engine {run}"), within=10, what="its end")

@@ -7,26 +7,26 @@ import random
 
 import pytest
 
-from tests.acceptance.kills import KINDS, kill_round
+from tests.acceptance.kills import KINDS, kill_until
 from tests.deployment import Deployment
 
 pytestmark = pytest.mark.acceptance
-SEED = int(os.environ.get("KILL_SEED", "20261122"))
+
+
+def seeded(kind: str, shape: str) -> random.Random:
+    """A failure is repeated with KILL_SEED=the printed number."""
+    seed = os.environ.get("KILL_SEED", "") or str(random.SystemRandom().randrange(10**9))
+    print(f"KILL_SEED={seed} {kind} {shape}")
+    return random.Random(f"{seed} {kind} {shape}")
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_runs_complete_by_themselves(house: Deployment, kind: str) -> None:
-    rng = random.Random(f"{SEED} {kind} {house.shape}")
-    for _ in range(2):
-        kill_round(house, kind, rng)
+    kill_until(house, kind, seeded(kind, house.shape), kills=2)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
 def test_fifty_kills_of_each_kind(house: Deployment, kind: str) -> None:
-    seed = random.SystemRandom().randrange(10**9)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
-    for _ in range(50):
-        kill_round(house, kind, rng)
+    kill_until(house, kind, seeded(kind, house.shape), kills=50)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import BASE_DIR, Deployment
+from tests.deployment import BASE_DIR, Deployment, wait_until
 
 pytestmark = pytest.mark.acceptance
 WRITERS = 8
@@ -66,6 +66,60 @@ def test_eight_writers_killed_at_any_moment(database: Deployment) -> None:
         assert numbers == list(range(1, len(numbers) + 1)), f"writer {n}: all of its own, in order"
         assert len(numbers) >= confirmed_by(database, n), f"writer {n}: all it was promised"
         assert len(numbers) <= confirmed_by(database, n) + 20, "at most the batch in flight more"
+
+
+@pytest.mark.timeout(180)
+def test_eight_supervisors_killed_while_they_record_batches(database: Deployment) -> None:
+    """Each holds a run of its own by lease and fence; what it was told is stored, is stored."""
+    runs = database.python(RUNS.format(writers=WRITERS)).split()
+    files = [database.folder / f"told-{n}" for n in range(WRITERS)]
+    writers = [start_run_writer(database, f"w{n}", file) for n, file in enumerate(files)]
+    wait_until(lambda: all(stored(file) > 3 for file in files), within=60, what="all writers")
+    rng = random.Random(SEED)
+
+    for n in rng.sample(range(WRITERS), WRITERS):
+        time.sleep(rng.uniform(0.05, 0.3))
+        writers[n].kill()
+        writers[n].wait(10)
+
+    texts = sorted(t for run in runs for t in database.run_lines(run))
+    for n, file in enumerate(files):
+        numbers = sorted(int(t.split(":")[1]) for t in texts if t.startswith(f"w{n}."))
+        assert numbers == list(range(1, len(numbers) + 1)), f"writer {n}: all of its own, once"
+        assert stored(file) <= len(numbers) <= stored(file) + 1, f"writer {n}: all it was promised"
+    for (last,) in database.query(
+        "SELECT max(seq) - count(*) FROM sessions_app_event GROUP BY session_id"
+    ):
+        assert last == 0, "numbers are dense in every session"
+
+
+RUNS = """
+import sys
+from django.contrib.auth.models import User
+from execution_app.services import start_run
+from sessions_app.services import create_session
+alice = User.objects.get(username="alice")
+runs = [
+    start_run(session=create_session(owner=alice, mode="one-shot"), task="x", by=alice)
+    for _ in range({writers})
+]
+sys.stdout.write(" ".join(str(run.pk) for run in runs))
+"""
+
+
+def start_run_writer(database: Deployment, owner: str, file: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.programs", "run-writer", owner, str(file)],
+        cwd=BASE_DIR,
+        env=database.env,
+    )
+
+
+def stored(file: Path) -> int:
+    """The last batch that the writer was told is stored."""
+    whole = file.read_text().rpartition("\n")[0].splitlines() if file.exists() else []
+    numbers = [int(line.split()[1]) for line in whole if line.startswith("stored")]
+    return numbers[-1] if numbers else 0
 
 
 def _log(database: Deployment) -> str:

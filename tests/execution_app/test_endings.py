@@ -8,8 +8,8 @@ import pytest
 from django.contrib.auth.models import User
 
 from execution_app.endings import Ending, settle
-from execution_app.models import Run
-from execution_app.services import Claim, claim_run, start_run
+from execution_app.models import Artifact, Run
+from execution_app.services import Claim, artifact_file, claim_run, start_run
 from sessions_app.models import Event, Session
 from tests.conftest import MakeSession
 
@@ -69,3 +69,23 @@ def test_an_outcome_wins_over_a_stop_that_came_late(claim: Claim) -> None:
 def test_without_an_outcome_it_is_a_crash(claim: Claim) -> None:
     assert ended(claim) == ("queued", "active", "run_started")
     assert Run.objects.get(pk=claim.run_id).crashes == 1
+
+
+def test_a_result_of_fifty_megabytes_is_kept_as_a_file(claim: Claim) -> None:
+    outcome = DONE | {"result": {"x": "y" * 50_000_000}}
+
+    assert ended(claim, outcome=outcome)[0] == "completed"
+
+    run = Run.objects.get(pk=claim.run_id)
+    assert run.result is not None
+    kept = run.result["truncated"]["result"]
+    artifact = Artifact.objects.get(run=run, path=kept["artifact"])
+    assert artifact.size == kept["size"] == 50_000_000 + len('{"x":""}\n')
+    assert artifact_file(artifact).stat().st_size == artifact.size
+
+
+def test_time_is_counted_from_the_attempt_that_ended(claim: Claim) -> None:
+    ending = Ending("", "", 0, DONE, 0, seconds=1.5)  # type: ignore[arg-type]  # a literal
+    settle(claim, ending)
+
+    assert Event.objects.get(event_type="run_completed").data["execution_time_s"] == 1.5

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 from unittest import mock
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import DataError
+from django.db import DataError, OperationalError
 
 from execution_app.errors import LeaseLost
 from execution_app.models import Artifact, Run
@@ -14,6 +15,7 @@ from execution_app.services import (
     FoundFile,
     claim_run,
     last_console_line,
+    record_artifacts,
     record_batch,
     record_process_group,
     release_run,
@@ -95,23 +97,57 @@ def test_who_lost_the_run_can_do_nothing_else(claim: Claim, to: str) -> None:
     assert Run.objects.get(pk=claim.run_id).status == to
 
 
+def refusing(**words: Exception) -> Any:
+    """append_events, but what contains one of these words is refused as a database would."""
+
+    def refuse(session_id: Any, events: list[Output], **kw: Any) -> int:
+        for word, exception in words.items():
+            if any(word in getattr(event, "text", "") for event in events):
+                raise exception
+        return append_events(session_id, events, **kw)
+
+    return mock.patch.object(claims_module, "append_events", refuse)
+
+
 def test_what_the_database_refuses_as_data_is_replaced_alone(claim: Claim) -> None:
-    store = append_events
-
-    def refuse(session_id: object, events: list[Output], **kw: object) -> int:
-        if any(getattr(event, "text", "") == "bad" for event in events):
-            raise DataError("invalid text\nDETAIL: …")
-        return store(session_id, events, **kw)  # type: ignore[arg-type]
-
-    with mock.patch.object(claims_module, "append_events", refuse):
+    with refusing(bad=DataError("invalid text\nDETAIL: …")):
         record_batch(claim, [out("a\n"), out("b\n"), out("bad"), out("c\n")])
 
     assert texts(claim) == ["a\n", "b\n", "c\n"]
     error = Event.objects.get(run_id=claim.run_id, event_type="error")
     assert error.data == {
         "error_type": "not_storable",
-        "message": "a output was lost: invalid text",
+        "message": "an event output was refused: invalid text",
     }
+
+
+def test_an_outage_in_the_middle_of_a_refused_batch_stores_nothing_twice(claim: Claim) -> None:
+    batch = [out("a\n"), out("bad"), out("gone")]
+
+    refused = refusing(bad=DataError("no"), gone=OperationalError("away"))
+    with refused, pytest.raises(OperationalError):
+        record_batch(claim, batch)
+    record_batch(claim, batch)
+
+    assert texts(claim) == ["a\n", "bad", "gone"]
+
+
+def test_a_file_that_is_refused_takes_nothing_with_it(claim: Claim) -> None:
+    good = FoundFile("a.csv", "data", "text/csv", 1, "0" * 64)
+    bad = FoundFile("b.csv", "data", "text/csv", 1, "1" * 64)
+    store = record_artifacts
+
+    def refuse(session_id: Any, run_id: Any, files: list[FoundFile]) -> None:
+        if bad in files:
+            raise DataError("value too long")
+        store(session_id, run_id, files)
+
+    with mock.patch.object(claims_module, "record_artifacts", refuse):
+        record_batch(claim, [out("precious\n")], [bad, good])
+
+    assert texts(claim) == ["precious\n"]
+    assert list(Artifact.objects.values_list("path", flat=True)) == ["a.csv"]
+    assert "b.csv" in Event.objects.get(event_type="error").data["message"]
 
 
 @pytest.mark.parametrize("text", ["\0", "\ud800", "\udfff\0x", "plain"])
