@@ -14,32 +14,28 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError
-from structlog.contextvars import bound_contextvars
 
 from cmbagent import wire
 from execution_app import control, sandbox, services
 from execution_app.collector import Collection, Collector
 from execution_app.console import Console, Stream
-from execution_app.endings import Ending, fail_run, settle
+from execution_app.endings import Ending, settle
 from execution_app.engine_process import EngineProcess, bury_engine_before, engine_environment
-from execution_app.errors import LeaseLost
 from execution_app.outbox import Outbox
 from execution_app.patience import Patience
 from execution_app.services import Claim, FoundFile
 from sessions_app.event_types import (
     Error,
     FilesUpdated,
-    RunFailed,
     encoded_size,
     parse_event,
 )
-from sessions_app.hints import keep_one_loop
 
 logger = structlog.get_logger(__name__)
 
 READ_BYTES = 256 * 1024
 OUTCOME_TO_EXIT_SECONDS = 5.0
+STOPPED_COLLECTION_SECONDS = 3.0
 FILES_IN_EVENT_BYTES = 16 * 1024
 
 
@@ -49,58 +45,6 @@ class Stop(Enum):
     CANCEL = "cancel"
     PAUSE = "pause"
     DRAIN = "drain"
-
-
-def supervise_while_there_is_work() -> None:
-    """Claim runs and see them through until none is claimable or the host drains."""
-    keep_one_loop()
-    owner = control.owner_name(os.getpid())
-    services.release_own_leftovers(os.getpid())
-    with control.listen() as nudges:
-        try:
-            while not control.is_draining():
-                claim = services.claim_run(owner=owner, sandbox_level=sandbox.level_of_host())
-                if claim is None:
-                    break
-                supervise(claim, nudges)
-        finally:
-            control.remove_socket(os.getpid())
-
-
-def supervise(claim: Claim, nudges: socket.socket) -> None:
-    """See one claimed run through to whatever its end is."""
-    with bound_contextvars(
-        session_id=str(claim.session_id), run_id=str(claim.run_id), attempt=claim.attempt
-    ):
-        logger.info("run_claimed")
-        try:
-            Supervisor(claim, nudges).run()
-        except LeaseLost:
-            logger.warning("lease_lost")
-        except Exception as error:
-            # a process edge: whatever it was (a full disk, a fault of ours), the run is not left
-            # to its lease, and people learn what it was
-            logger.exception("supervisor_failed")
-            _hand_back(claim, error)
-
-
-def _hand_back(claim: Claim, error: Exception) -> None:
-    try:
-        if isinstance(error, OSError):
-            fail_run(claim, _storage_failure(error))
-        else:
-            services.release_crashed(claim, reason=f"supervisor_failed: {type(error).__name__}")
-    except (LeaseLost, DatabaseError) as failure:
-        logger.warning("not_handed_back", error=str(failure)[:300])
-
-
-def _storage_failure(error: OSError) -> RunFailed:
-    return RunFailed(
-        error_type="server_storage",
-        message=f"The server could not keep the run's files: {error.strerror or error}.",
-        suggestion="Tell the operator: its log names the folder. Then retry.",
-        retryable=True,
-    )
 
 
 class Supervisor:
@@ -306,6 +250,8 @@ class Supervisor:
             self._engine.has_ended(OUTCOME_TO_EXIT_SECONDS)
         processes = self._engine.stop(gently=self._stop is not None)
         self._drain_output()
+        if self._stop:
+            self._collector.finish_within(STOPPED_COLLECTION_SECONDS)
         if self._collecting is None and (self._stop or not self._outcome):
             self._collecting = self._thread.submit(self._collect)
         self._see_collection_through()

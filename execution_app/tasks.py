@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.core.management import call_command
 
-from execution_app.supervisor import supervise_while_there_is_work
+from execution_app.worker import supervise_while_there_is_work
 
 
 def work() -> None:

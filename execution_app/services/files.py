@@ -136,6 +136,8 @@ def checked_name(name: str) -> str:
     base = unicodedata.normalize("NFC", name.replace("\\", "/").rpartition("/")[2]).strip()
     if not base or base.startswith(".") or len(base.encode()) > 200:
         raise UploadInvalid("The file needs a name of 1 to 200 bytes that begins with no dot.")
+    if base == "runs" or base in workdir.IGNORED:  # where runs lie, and what is never collected
+        raise UploadInvalid(f"{base} is a name that runs use themselves: rename the file.")
     if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co"} for character in base):
         raise UploadInvalid("The file's name contains invisible or control characters: rename it.")
     return base

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.acceptance.kills import attempts_of
-from tests.deployment import Deployment
+from tests.deployment import Deployment, parent, wait_until
 from tests.servers import PostgreSQL, Redis
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
@@ -90,3 +93,40 @@ def test_pages_say_so_while_the_database_is_away(redis: Redis) -> None:
         assert answer.json()["code"] == "unavailable"
         back = httpx.get(f"{house.url}/sessions/", cookies=cookies, timeout=30)
         assert back.status_code == 200
+
+
+def test_leases_are_reaped_while_redis_is_away_and_a_run_waits(postgres: PostgreSQL) -> None:
+    with (
+        Redis.running() as redis,
+        Deployment.running(
+            "production",
+            postgres=postgres,
+            redis=redis,
+            workers=2,
+            env={"CMBAGENT_LEASE_SECONDS": "3"},
+        ) as house,
+    ):
+        frozen = house.start_run(SLOW)
+        house.wait_for_output(frozen, "3\n")
+        redis.kill()
+        waiting = house.start_run(SLOW)
+
+        os.kill(parent(house.engine_of(frozen)), signal.SIGSTOP)
+
+        wait_until(
+            lambda: house.run(frozen)["status"] == "queued", within=20, what="the expired lease"
+        )
+        assert house.run(waiting)["status"] == "queued"
+
+
+def test_many_bells_leave_nothing_open_in_a_worker(redis: Redis, postgres: PostgreSQL) -> None:
+    with Deployment.running("production", postgres=postgres, redis=redis, workers=1) as house:
+        [worker] = house.worker_pids()
+        counts = []
+        for _ in range(6):
+            house.wait_for(house.start_run("```python\nprint(1)\n```"), "completed")
+            time.sleep(0.5)  # completed is stored before the engine's descriptors are closed
+            counts.append(len(list(Path(f"/proc/{worker}/fd").iterdir())))
+
+        assert house.worker_pids() == [worker]
+        assert counts[-1] <= counts[1], f"descriptors of the worker after each run: {counts}"

@@ -108,3 +108,49 @@ def files_of_at_most(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_sparse_files_do_not_fill_the_servers_disk(
+    work: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty kilobytes of the code's own quota may look like gigabytes."""
+    monkeypatch.setattr("execution_app.collector.MAX_COLLECTION_BYTES", 3_000_000)
+    collector = Collector(work, baseline)
+    for n in range(5):
+        with (work / f"sparse-{n}").open("wb") as file:
+            file.truncate(1_000_000)
+
+    collection = collector.collect()
+
+    assert len(collection.files) == 3
+    assert [entry["reason"].partition(":")[0] for entry in collection.skipped] == [
+        "no room for it",
+        "no room for it",
+    ]
+
+
+def test_a_file_beyond_the_bound_is_not_even_opened(
+    work: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("execution_app.collector.MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("cmbagent.workdir.store", None)
+    collector = Collector(work, baseline)
+    (work / "large").write_text("x" * 11)
+
+    assert "larger than" in collector.collect().skipped[0]["reason"]
+
+
+def test_an_ended_run_leaves_out_what_it_has_no_time_for(work: Path, baseline: Path) -> None:
+    collector = Collector(work, baseline)
+    (work / "a").write_text("x")
+    collector.finish_within(-1)
+
+    assert "ended before" in collector.collect().skipped[0]["reason"]
+
+
+def test_a_closed_folder_is_said(work: Path, baseline: Path, tmp_path: Path) -> None:
+    collector = Collector(work, baseline)
+    work.rmdir()
+    work.symlink_to(tmp_path)
+
+    assert [entry["path"] for entry in collector.collect().skipped] == ["the work directory"]

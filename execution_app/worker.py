@@ -1,0 +1,72 @@
+"""What a worker process does when a bell rings: claim runs and see them through, one by one."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import structlog
+from django.db import DatabaseError
+from structlog.contextvars import bound_contextvars
+
+from execution_app import control, sandbox, services
+from execution_app.endings import fail_run
+from execution_app.errors import LeaseLost
+from execution_app.services import Claim
+from execution_app.supervisor import Supervisor
+from sessions_app.event_types import RunFailed
+from sessions_app.hints import keep_one_loop
+
+logger = structlog.get_logger(__name__)
+
+
+def supervise_while_there_is_work() -> None:
+    """Claim runs and see them through until none is claimable or the host drains."""
+    keep_one_loop()
+    owner = control.owner_name(os.getpid())
+    services.release_own_leftovers(os.getpid())
+    with control.listen() as nudges:
+        try:
+            while not control.is_draining():
+                claim = services.claim_run(owner=owner, sandbox_level=sandbox.level_of_host())
+                if claim is None:
+                    break
+                supervise(claim, nudges)
+        finally:
+            control.remove_socket(os.getpid())
+
+
+def supervise(claim: Claim, nudges: socket.socket) -> None:
+    """See one claimed run through to whatever its end is."""
+    with bound_contextvars(
+        session_id=str(claim.session_id), run_id=str(claim.run_id), attempt=claim.attempt
+    ):
+        logger.info("run_claimed")
+        try:
+            Supervisor(claim, nudges).run()
+        except LeaseLost:
+            logger.warning("lease_lost")
+        except Exception as error:
+            # a process edge: whatever it was (a full disk, a fault of ours), the run is not left
+            # to its lease, and people learn what it was
+            logger.exception("supervisor_failed")
+            _hand_back(claim, error)
+
+
+def _hand_back(claim: Claim, error: Exception) -> None:
+    try:
+        if isinstance(error, OSError):
+            fail_run(claim, _storage_failure(error))
+        else:
+            services.release_crashed(claim, reason=f"supervisor_failed: {type(error).__name__}")
+    except (LeaseLost, DatabaseError) as failure:
+        logger.warning("not_handed_back", error=str(failure)[:300])
+
+
+def _storage_failure(error: OSError) -> RunFailed:
+    return RunFailed(
+        error_type="server_storage",
+        message=f"The server could not keep the run's files: {error.strerror or error}.",
+        suggestion="Tell the operator: its log names the folder. Then retry.",
+        retryable=True,
+    )
