@@ -16,7 +16,7 @@ IN_A_HOUSE = {"latency": latency.measure, "recovery": recovery.measure}
 def figures(names: list[str]) -> Iterator[Figure]:
     for name in names:
         if name == "starting":
-            yield starting.measure()
+            yield from starting.measure()
         elif name == "sockets":
             yield from idle_sockets.measure()
         else:

@@ -14,7 +14,7 @@ from tests.deployment import Deployment, wait_until
 REPEATS = 5
 LEASE_SECONDS = 15
 SLOW = TASK.replace("0.025", "0.1")
-PROMISED = {"engine": 0.5, "busy worker": 1.0, "cluster": 4.0, "worker host": 8.0}
+PROMISED = {"engine": 0.5, "code": 0.5, "busy worker": 1.0, "cluster": 4.0, "worker host": 8.0}
 
 
 def measure(house: Deployment) -> Iterator[Figure]:
@@ -24,8 +24,6 @@ def measure(house: Deployment) -> Iterator[Figure]:
     if house.shape == "production":  # SQLite has one host
         seconds = [host_gone(house) for _ in range(3)]
         yield Figure("host gone to run_recovered elsewhere", house.shape, "s", seconds, 20)
-    seconds = [web_healthy(house) for _ in range(REPEATS)]
-    yield Figure("web killed to healthy again", house.shape, "s", seconds, 5)
 
 
 def host_gone(house: Deployment) -> float:
@@ -72,11 +70,3 @@ def recovered(house: Deployment, run: str, *, within: float) -> dict[str, Any]:
 
 def stored_at(event: dict[str, Any]) -> float:
     return datetime.fromisoformat(event["timestamp"]).timestamp()
-
-
-def web_healthy(house: Deployment) -> float:
-    """With its restart by the parent: here the bench itself starts it at once."""
-    killed = time.monotonic()
-    house.kill("web")
-    house.start_web()
-    return time.monotonic() - killed
