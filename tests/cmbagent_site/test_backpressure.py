@@ -45,7 +45,7 @@ def house() -> Iterator[Deployment]:
         deployment.remove()
 
 
-def _resident_megabytes(pid: int) -> float:
+def resident_megabytes(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert found
@@ -55,7 +55,7 @@ def _resident_megabytes(pid: int) -> float:
 def test_the_process_waits_for_its_reader(house: Deployment) -> None:
     run_id = house.python(FILL)
     web = house.processes["web"].pid
-    before = _resident_megabytes(web)
+    before = resident_megabytes(web)
     path = f"/api/runs/{run_id}/files/big"
     bearer = {"Authorization": f"Bearer {house.token}"}
     request = (
@@ -67,7 +67,7 @@ def test_the_process_waits_for_its_reader(house: Deployment) -> None:
         highest = 0.0
         for _ in range(20):  # 2 s: unbounded, it would all be in memory by then
             time.sleep(0.1)
-            highest = max(highest, _resident_megabytes(web))
+            highest = max(highest, resident_megabytes(web))
     assert highest < before + 60
     with httpx.stream("GET", house.url + path, headers=bearer, timeout=60) as response:
         assert sum(len(chunk) for chunk in response.iter_bytes()) == SIZE
