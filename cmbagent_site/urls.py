@@ -6,10 +6,12 @@ from django.contrib import admin
 from django.urls import include, path
 
 from cmbagent_site.api import api
+from sessions_app.views.door import throttled
 
 handler500 = "cmbagent_site.problems.server_error"
 
 urlpatterns = [
+    path("admin/login/", throttled(admin.site.login)),
     path("admin/", admin.site.urls),
     path("api/", api.urls),
     path("", include("sessions_app.urls")),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from datetime import timedelta
+
 
 class SessionsError(Exception):
     """The request cannot be carried out."""
@@ -12,6 +15,18 @@ class SessionsError(Exception):
 
 class LinkInvalid(SessionsError):
     """This sign-in link was used before or is too old. Ask for a new one: manage.py sign_in_link."""
+
+
+class TooManyTries(SessionsError):
+    """Passwords were wrong too often. Come again later."""
+
+    def __init__(self, wait: timedelta) -> None:
+        self.seconds = max(1, math.ceil(wait.total_seconds()))
+        minutes = math.ceil(self.seconds / 60)
+        super().__init__(
+            "Passwords were wrong too often. Come again in "
+            f"{minutes} {'minute' if minutes == 1 else 'minutes'}."
+        )
 
 
 class ConfigInvalid(SessionsError):

@@ -169,6 +169,22 @@ class SignInLink(models.Model):
         return f"sign-in link of {self.user}"
 
 
+class PasswordTry(models.Model):
+    """A password that was typed and let nobody in, or is being looked at. Of the name only the
+    digest is kept: people type passwords into the wrong field."""
+
+    name_digest = models.CharField(max_length=64)
+    address = models.CharField(max_length=45)
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        verbose_name_plural = "password tries"
+        indexes = [models.Index(fields=["address", "created_at"], name="password_try_address_idx")]
+
+    def __str__(self) -> str:
+        return f"try from {self.address}"
+
+
 class IdempotencyKey(models.Model):
     """The first answer to a POST, given again to its repetitions. Written with the effect."""
 

@@ -13,7 +13,7 @@ _ONE = "sessions/<uuid:session_id>/"
 
 urlpatterns = [
     path("", listing.home, name="home"),
-    path("sign-in/", door.SignIn.as_view(), name="sign_in"),
+    path("sign-in/", door.sign_in, name="sign_in"),
     path("sign-in/link/", door.sign_in_link, name="sign_in_link"),
     path("sign-out/", LogoutView.as_view(), name="sign_out"),
     path("sessions/", listing.list_sessions, name="list"),

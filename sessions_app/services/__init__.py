@@ -31,6 +31,7 @@ from sessions_app.services.presence import (
     web_server,
 )
 from sessions_app.services.sessions import create_session, mark_deleted, move_session
+from sessions_app.services.tries import begin_try, end_tries
 
 __all__ = [
     "Answer",
@@ -38,6 +39,7 @@ __all__ = [
     "answer_once",
     "append_events",
     "beat",
+    "begin_try",
     "check_key",
     "close_connection",
     "create_session",
@@ -45,6 +47,7 @@ __all__ = [
     "create_token",
     "drop_dead_servers",
     "earlier_answer",
+    "end_tries",
     "find_token",
     "forget_old_keys",
     "mark_deleted",

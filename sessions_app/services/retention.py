@@ -13,7 +13,8 @@ from django.db import router, transaction
 from django.db.models import Max, Q
 from django.utils import timezone
 
-from sessions_app.models import Event, Session, SessionQuerySet, SignInLink
+from sessions_app.models import Event, PasswordTry, Session, SessionQuerySet, SignInLink
+from sessions_app.services.tries import WINDOW
 
 EVENTS_AT_ONCE = 2_000
 
@@ -50,3 +51,8 @@ def forget_spent_links() -> int:
     """Remove sign-in links that let nobody in any more."""
     spent = Q(used_at__isnull=False) | Q(expires_at__lte=timezone.now())
     return SignInLink.objects.filter(spent).delete()[0]
+
+
+def forget_old_tries() -> int:
+    """Remove tries of passwords that count no longer."""
+    return PasswordTry.objects.filter(created_at__lte=timezone.now() - WINDOW).delete()[0]

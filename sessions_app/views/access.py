@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, cast
+from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -47,7 +48,7 @@ def for_members(
             return view(cast("PageRequest", request), *args, **kwargs)
         if htmx := HtmxDetails(request):
             here = htmx.current_url_abs_path or "/"
-            return HttpResponseClientRedirect(f"{reverse(settings.LOGIN_URL)}?next={here}")
+            return HttpResponseClientRedirect(f"{reverse(settings.LOGIN_URL)}?next={quote(here)}")
         return redirect_to_login(request.get_full_path())
 
     return guarded

@@ -2,24 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 from django.conf import settings
 from django.contrib.auth import login
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from sessions_app.errors import LinkInvalid
+from sessions_app.errors import LinkInvalid, TooManyTries
 from sessions_app.forms import SignInForm
-from sessions_app.services import redeem_sign_in_link
+from sessions_app.services import begin_try, end_tries, redeem_sign_in_link
 from sessions_app.views.access import SeeOther
 
+View = Callable[[HttpRequest], HttpResponseBase]
 
-class SignIn(LoginView):
-    authentication_form = SignInForm
-    redirect_authenticated_user = True
+
+def throttled(view: View) -> View:
+    """Around every view that looks at passwords: too many wrong ones are 429, unlooked at."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest) -> HttpResponseBase:
+        if request.method != "POST":
+            return view(request)
+        name, address = request.POST.get("username", ""), client_address(request)
+        was_in = request.user.is_authenticated
+        try:
+            begin_try(name=name, address=address)
+        except TooManyTries as refusal:
+            return _come_again(request, refusal)
+        response = view(request)
+        if request.user.is_authenticated and not was_in:
+            end_tries(name=name, address=address)
+        return response
+
+    return guarded
+
+
+def _come_again(request: HttpRequest, refusal: TooManyTries) -> HttpResponse:
+    response = render(request, "registration/too_many_tries.html", {"refusal": refusal}, status=429)
+    response.headers["Retry-After"] = str(refusal.seconds)
+    return response
+
+
+def client_address(request: HttpRequest) -> str:
+    """Behind a proxy that is trusted with the scheme, the last address it names: that is its own
+    addition, what stands before it came from outside."""
+    address: str = request.META.get("REMOTE_ADDR", "")
+    if settings.SECURE_PROXY_SSL_HEADER:
+        forwarded = request.headers.get("X-Forwarded-For", "")
+        address = forwarded.rpartition(",")[2].strip() or address
+    return address[:45]
+
+
+sign_in = throttled(
+    LoginView.as_view(authentication_form=SignInForm, redirect_authenticated_user=True)
+)
 
 
 @never_cache

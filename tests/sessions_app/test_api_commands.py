@@ -25,7 +25,7 @@ from execution_app.services import (
     work_dir,
 )
 from sessions_app import event_types
-from sessions_app.models import Event, IdempotencyKey, Session, SignInLink
+from sessions_app.models import Event, IdempotencyKey, PasswordTry, Session, SignInLink
 from sessions_app.services import append_events, create_sign_in_link
 from tests.api_client import ApiClient, answer
 from tests.conftest import MakeRun, MakeSession
@@ -155,7 +155,11 @@ def test_what_is_spent_goes_too(alice: User, settings: Settings) -> None:
             body_digest="",
             created_at=timezone.now() - timedelta(hours=age),
         )
+    for minutes in (1, 11):
+        at = timezone.now() - timedelta(minutes=minutes)
+        PasswordTry.objects.create(name_digest="", address=str(minutes), created_at=at)
     _said("cleanup_sessions")
+    assert [old.address for old in PasswordTry.objects.all()] == ["1"]
     assert SignInLink.objects.count() == 1
     assert [key.key for key in IdempotencyKey.objects.all()] == ["k1"]
     SignInLink.objects.update(used_at=timezone.now())

@@ -6,6 +6,7 @@ import re
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.contrib.auth.models import User
@@ -106,6 +107,13 @@ def test_within_a_fragment_the_whole_page_goes_to_sign_in(client: Client, sessio
         headers={**HTMX, "HX-Current-URL": f"http://testserver{at('detail', session)}"},
     )
     assert answer.headers["HX-Redirect"] == f"/sign-in/?next={at('detail', session)}"
+
+
+def test_the_way_back_stays_one_value(client: Client, session: Session) -> None:
+    here = f"http://testserver{at('detail', session)}?a=1&next=//evil.example#x"
+    answer = client.get(at("status", session), headers={**HTMX, "HX-Current-URL": here})
+    query = parse_qs(urlsplit(answer.headers["HX-Redirect"]).query)
+    assert query == {"next": [here.removeprefix("http://testserver")]}
 
 
 def test_a_wrong_password_is_said(client: Client, alice: User) -> None:

@@ -20,6 +20,7 @@ from execution_app.services.retention import (
 from sessions_app.services import forget_old_keys
 from sessions_app.services.retention import (
     erase_session,
+    forget_old_tries,
     forget_spent_links,
     sessions_deleted_before,
 )
@@ -59,6 +60,7 @@ class Command(BaseCommand):
         if not dry_run:
             forget_old_keys()
             forget_spent_links()
+            forget_old_tries()
         self.stdout.write(_sentence(len(ready), events, removed, waiting, dry_run=dry_run))
 
 
