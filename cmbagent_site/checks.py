@@ -76,7 +76,7 @@ def strangers_need_tls() -> Messages:
 def data_folder_is_ours() -> Messages:
     """By writing there: root may write everywhere, until a file system says no."""
     try:
-        settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
+        settings.DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=settings.DATA_DIR).close()
     except OSError as error:
         reason = error.strerror
@@ -87,6 +87,21 @@ def data_folder_is_ours() -> Messages:
             f"The data folder {settings.DATA_DIR} cannot be written: {reason}.",
             hint="Mend its rights, or set CMBAGENT_DATA_DIR to a folder of yours.",
             id="cmbagent.E004",
+        )
+    ]
+
+
+@site_check
+def data_folder_is_private() -> Messages:
+    """The database, everybody's files and the sockets lie there; not all of them have narrow modes."""
+    folder: Path = settings.DATA_DIR
+    if not folder.exists() or stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0:
+        return []
+    return [
+        Error(
+            f"Others on this machine can look into the data folder {folder}.",
+            hint=f"chmod 700 {folder}, or set CMBAGENT_DATA_DIR to a folder of the server's own.",
+            id="cmbagent.E011",
         )
     ]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,6 +129,15 @@ def boot_id() -> str:
         return "unknown"
 
 
+def keep_private(folder: Path) -> None:
+    """Close a folder of ours to others. One that is not ours, or is shared on purpose (sticky, as
+    /tmp is), is left alone: a check refuses it."""
+    with contextlib.suppress(OSError):
+        found = folder.stat()
+        if found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX:
+            folder.chmod(0o700)
+
+
 def secret_key(file: Path, env: EnvironmentReader) -> str:
     """The key in `file`, made there (0600) at the first start; two starts at once agree on one."""
     if given := env.text("DJANGO_SECRET_KEY", ""):
@@ -143,7 +154,7 @@ def secret_key(file: Path, env: EnvironmentReader) -> str:
 
 
 def _write_once(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as handle:

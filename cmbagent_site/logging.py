@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
+from urllib.parse import unquote
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _TOKEN = re.compile(r"(token=)[^&\s'\"]+")
+_QUERY = re.compile(r"([^\s'\"?]*)\?\S+")
+_LINK_PATH = "/sign-in/link"
 
 
 def hide_tokens(_: WrappedLogger, __: str, event_dict: EventDict) -> EventDict:
     """A sign-in link is a password for ten minutes: its token never reaches a log line."""
     for key, value in event_dict.items():
-        if isinstance(value, str) and "token=" in value:
-            event_dict[key] = _TOKEN.sub(r"\1[hidden]", value)
+        if isinstance(value, str) and ("token=" in value or "?" in value):
+            event_dict[key] = _TOKEN.sub(r"\1[hidden]", _QUERY.sub(_without_query, value))
     return event_dict
+
+
+def _without_query(address: re.Match[str]) -> str:
+    """Django reads `tok%65n=` too: nothing after the link's path is shown, whatever it is."""
+    return f"{address[1]}?[hidden]" if _LINK_PATH in unquote(address[1]) else address[0]
+
+
+class InOneLine(logging.Filter):
+    """What a stranger can cause at will is no error of ours, and has no traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.exc_info = record.exc_text = None
+        return True
 
 
 SHARED: list[Processor] = [
@@ -56,14 +74,23 @@ def logging_config(*, level: str, json: bool, file: str) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {
             "json": _formatter(
-                structlog.processors.format_exc_info, structlog.processors.JSONRenderer()
+                structlog.processors.format_exc_info,
+                hide_tokens,
+                structlog.processors.JSONRenderer(),
             ),
-            "readable": _formatter(structlog.dev.ConsoleRenderer(colors=False)),
+            "readable": _formatter(
+                # the default shows the values of variables where `rich` is installed
+                structlog.dev.ConsoleRenderer(
+                    colors=False, exception_formatter=structlog.dev.plain_traceback
+                )
+            ),
         },
+        "filters": {"in one line": {"()": InOneLine}},
         "handlers": handlers,
         "root": {"handlers": list(handlers), "level": level},
         "loggers": {
             "django.server": {"handlers": list(handlers), "level": level, "propagate": False},
+            "django.security.DisallowedHost": {"filters": ["in one line"]},
             "daphne": {"level": "WARNING"},
             "django-q": {"level": "WARNING"},  # a line per bell says nothing
             "asyncio": {"level": "WARNING"},

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cmbagent_site.environment import EnvironmentReader, boot_id, secret_key
+from cmbagent_site.environment import EnvironmentReader, boot_id, keep_private, secret_key
 from cmbagent_site.logging import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -21,6 +21,7 @@ SETTINGS_PROBLEMS = env.problems
 
 # -- where things live ------------------------------------------------------------------------
 DATA_DIR = env.path("CMBAGENT_DATA_DIR", BASE_DIR / "var")
+keep_private(DATA_DIR)
 RUNTIME_DIR = env.path("CMBAGENT_RUNTIME_DIR", DATA_DIR / "run")  # sockets, locks: this host's
 SESSIONS_DIR = DATA_DIR / "sessions"  # <session id>/work is what code may write to
 BLOBS_DIR = DATA_DIR / "blobs"  # bytes of artifacts, once each, by sha256

@@ -13,6 +13,7 @@ from django.db import OperationalError
 from pytest_django import Settings
 
 from cmbagent_site import checks
+from cmbagent_site.environment import keep_private
 from tests.servers import PostgreSQL
 
 
@@ -38,7 +39,7 @@ def sound(settings: Settings, tmp_path: Path) -> None:
     settings.HOST = "127.0.0.1"
     settings.PUBLIC_URL = "http://127.0.0.1:8000"
     settings.REDIS_URL = ""
-    settings.DATA_DIR.mkdir()
+    settings.DATA_DIR.mkdir(mode=0o700)
 
 
 def test_sound_settings_pass() -> None:
@@ -84,6 +85,36 @@ def test_this_machine_needs_no_tls(settings: Settings, host: str) -> None:
 def test_a_data_folder_that_cannot_be_written_is_refused(settings: Settings) -> None:
     settings.DATA_DIR = Path("/proc/var")
     assert "/proc/var" in only("E004").msg
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o701])
+def test_a_data_folder_that_others_see_is_refused(settings: Settings, mode: int) -> None:
+    settings.DATA_DIR.chmod(mode)
+    assert str(settings.DATA_DIR) in only("E011").msg
+    settings.DATA_DIR.chmod(0o700)
+    assert found() == []
+
+
+@pytest.mark.parametrize("there_before", [False, True])
+def test_whichever_command_comes_first_closes_the_data_folder(
+    tmp_path: Path, *, there_before: bool
+) -> None:
+    data = tmp_path / "first"
+    if there_before:
+        data.mkdir(mode=0o755)
+    subprocess.run(
+        [sys.executable, "manage.py", "check", "--tag", "cmbagent"],
+        env={**os.environ, "CMBAGENT_DATA_DIR": str(data)},
+        umask=0o022,
+        check=True,
+    )
+    assert data.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_is_shared_on_purpose_is_left_alone(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    keep_private(tmp_path)
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.test import Client
 from structlog.contextvars import bound_contextvars
 
-from cmbagent_site.logging import logging_config
+from cmbagent_site.logging import hide_tokens, logging_config
 from execution_app.supervisor import _log_for_engine
 from tests.conftest import As, MakeRun, MakeSession
 
@@ -30,6 +30,7 @@ django.setup()
 log = structlog.get_logger("a.module")
 with bound_contextvars(run="r1", attempt=2):
     log.info("run_claimed", files=3)
+    local = "a value " + "of a variable"
     try:
         1 / 0
     except ZeroDivisionError:
@@ -53,6 +54,34 @@ def spoken(tmp_path: Path, **settings: str) -> list[str]:
         check=True,
     )
     return done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/sign-in/link/?token=abc",
+        "/sign-in/link/?tok%65n=abc",
+        "/sign-in/link/?x='&tok%65n=abc",
+        "/sign%2Din/link/?tok%65n=abc",
+        "http://host/sign-in/link/?a&%74oken=abc#top",
+    ],
+)
+def test_a_link_that_signs_in_is_not_logged(address: str) -> None:
+    shown = hide_tokens(None, "", {"request": f"GET {address} HTTP/1.1"})
+    assert "abc" not in str(shown)
+    assert str(shown["request"]).endswith("?[hidden] HTTP/1.1")
+
+
+def test_other_queries_are_logged() -> None:
+    event = {"request": "GET /sessions/?q=dust"}
+    assert hide_tokens(None, "", event) == {"request": "GET /sessions/?q=dust"}
+
+
+def test_a_foreign_host_is_one_warning(log_file: Path, db: None) -> None:
+    assert Client(headers={"Host": "evil.example"}).get("/sign-in/").status_code == 400
+    (line,) = [x for x in lines_of(log_file) if x["logger"] == "django.security.DisallowedHost"]
+    assert (line["level"], "exception" in line) == ("warning", False)
+    assert "evil.example" in line["event"]
 
 
 @pytest.fixture
@@ -90,6 +119,7 @@ def test_readable_says_the_same_once(tmp_path: Path) -> None:
         assert word in text
     assert text.count("run_claimed") == 1
     assert "not shown" not in text
+    assert "a value of a variable" not in text  # as a traceback that shows locals would
 
 
 def test_the_file_is_json_beside_readable_lines(tmp_path: Path) -> None:

@@ -11,8 +11,15 @@ from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from pytest_django import Settings
 
+from execution_app.errors import UploadInvalid
 from execution_app.models import Artifact, Run
-from execution_app.services import artifact_file, record_artifacts, store_bytes, work_dir
+from execution_app.services import (
+    artifact_file,
+    record_artifacts,
+    store_bytes,
+    store_upload,
+    work_dir,
+)
 from sessions_app.models import Session
 from tests.api_client import answer, refusal
 from tests.conftest import As, MakeRun, MakeSession
@@ -59,6 +66,13 @@ def test_a_name_cannot_lead_elsewhere(api: As, alice: User, session: Session) ->
     file.name = "../../../etc/passwd.csv"
     body = answer(api(alice).upload(f"/api/sessions/{session.pk}/files", {"file": file}), 201)
     assert body["path"] == "passwd.csv"
+
+
+@pytest.mark.parametrize("name", ["runs", "__pycache__", ".tmp", ".cache", "x/runs"])
+def test_a_name_that_runs_use_is_refused(api: As, alice: User, session: Session, name: str) -> None:
+    with pytest.raises(UploadInvalid, match="name"):
+        store_upload(session, name=name, chunks=[b"x"], by=alice)
+    assert not work_dir(session.pk).joinpath(name).exists()
 
 
 @pytest.mark.parametrize(
