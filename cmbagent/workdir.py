@@ -15,9 +15,29 @@ import secrets
 import stat
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import BinaryIO
+
+from cmbagent.kinds import classify
+from cmbagent.sandbox import rights
+
+__all__ = [
+    "IGNORED",
+    "MAX_LISTED",
+    "Listing",
+    "Stamp",
+    "Stored",
+    "Unsafe",
+    "classify",
+    "copy_in",
+    "list_files",
+    "open_regular",
+    "store",
+    "visible",
+    "write_new",
+]
 
 MAX_LISTED = 20_000  # files of one work directory that are looked at
 MAX_SKIPPED = 1_000
@@ -29,46 +49,9 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NON
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
+_ZEROS = bytes(_CHUNK)
 _TRIES = 3
 _MISLEADING = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-
-_KINDS = {
-    "plot": ".png .jpg .jpeg .gif .pdf .svg .eps .bmp .tiff .tif .webp",
-    "data": ".csv .tsv .dat .json .pkl .pickle .npz .npy .parquet .yaml .yml .h5 .hdf5 .fits",
-    "code": ".py .ipynb .js .ts .java .cpp .c .h .go .rs .rb .sh .f90",
-    "report": ".txt .md .rst .html .tex",
-    "log": ".log",
-    "document": ".doc .docx .odt .ppt .pptx .ps",
-}
-_KIND_OF = {ending: kind for kind, endings in _KINDS.items() for ending in endings.split()}
-# of our own, not the machine's: a file has the same type wherever the server runs
-_MIMES = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".gif": "image/gif",
-    ".webp": "image/webp",
-    ".bmp": "image/bmp",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-    ".svg": "image/svg+xml",
-    ".eps": "application/postscript",
-    ".ps": "application/postscript",
-    ".pdf": "application/pdf",
-    ".csv": "text/csv",
-    ".tsv": "text/tab-separated-values",
-    ".json": "application/json",
-    ".ipynb": "application/json",
-    ".yaml": "application/yaml",
-    ".yml": "application/yaml",
-    ".h5": "application/x-hdf5",
-    ".hdf5": "application/x-hdf5",
-    ".fits": "application/fits",
-    ".md": "text/markdown",
-    ".html": "text/html",
-    ".py": "text/x-python",
-}
-_TEXT = ("code", "report", "log")
 
 
 class Unsafe(Exception):
@@ -115,17 +98,19 @@ def open_regular(root: Path, path: str) -> int:
 
 def write_new(root: Path, path: str, data: bytes, uid: int | None = None) -> None:
     """Put a file there in one step, over whatever had that name; made folders and the file are
-    given to `uid`. Raises Unsafe if a folder on the way is not one."""
+    given to `uid`. What has the name of a folder on the way and is none, and a folder that has
+    the file's name, is renamed to `<name>.moved-<random>`. Raises Unsafe if that does not help."""
     *folders, name = _parts(path)
-    with (
-        _opened_folder(root, folders, create=True, uid=uid) as parent,
-        _replacing(parent, name, uid) as target,
-    ):
-        _write_all(target, data)
+    with _opened_folder(root, folders, create=True, uid=uid) as parent:
+        with contextlib.suppress(OSError):  # no folder is there
+            os.close(os.open(name, _FOLDER | os.O_PATH, dir_fd=parent))
+            _move_away(parent, name)
+        with _replacing(parent, name, uid) as target:
+            _write_all(target, data)
 
 
 def copy_in(root: Path, path: str, source: Path, uid: int | None = None) -> None:
-    """Like write_new, with the content of a file of our own."""
+    """Like write_new, with the content of a file of our own; but a folder is left where it is."""
     *folders, name = _parts(path)
     with (
         _opened_folder(root, folders, create=True, uid=uid) as parent,
@@ -139,19 +124,26 @@ def copy_in(root: Path, path: str, source: Path, uid: int | None = None) -> None
 def list_files(root: Path, *, max_files: int) -> Listing:
     """All regular files below `root` with what was left out, and why. Opens no file."""
     listing = Listing()
-    top = os.open(root, _FOLDER)
+    top = rights.open_folder(root)
     _list_folder(top, "", listing, max_files)
     return listing
 
 
-def store(root: Path, path: str, blobs: Path, *, max_bytes: int) -> Stored:
+def store(
+    root: Path,
+    path: str,
+    blobs: Path,
+    *,
+    max_bytes: int,
+    stop: Callable[[], bool] | None = None,
+) -> Stored:
     """Keep a copy of the file under the digest of what was copied. Raises Unsafe, also when the
-    file is larger than `max_bytes`."""
+    file is larger than `max_bytes`, or when `stop`, asked once for each megabyte, says so."""
     source = open_regular(root, path)
     blobs.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = blobs / f"incoming.{secrets.token_hex(8)}"
     try:
-        stored = _copy(source, temporary, max_bytes)
+        stored = _copy(source, temporary, max_bytes, stop)
         folder = blobs / stored.sha256[:2]
         folder.mkdir(exist_ok=True, mode=0o700)
         temporary.replace(folder / stored.sha256)
@@ -160,15 +152,6 @@ def store(root: Path, path: str, blobs: Path, *, max_bytes: int) -> Stored:
         os.close(source)
         temporary.unlink(missing_ok=True)
     return stored
-
-
-def classify(path: str) -> tuple[str, str]:
-    """Kind and media type, by the name's ending alone: plot, data, code, report, log, document
-    or other."""
-    ending = PurePosixPath(path).suffix.lower()
-    kind = _KIND_OF.get(ending, "other")
-    text = kind in _TEXT
-    return kind, _MIMES.get(ending, "text/plain" if text else "application/octet-stream")
 
 
 def visible(name: str) -> str:
@@ -191,7 +174,7 @@ def _opened_folder(
     root: Path, folders: list[str], *, create: bool, uid: int | None
 ) -> Iterator[int]:
     """A descriptor of the folder that `folders` lead to, each of them no link."""
-    current = os.open(root, _FOLDER)
+    current = rights.open_folder(root)
     try:
         for name in folders:
             inner = _enter(current, name, create=create, uid=uid)
@@ -203,14 +186,31 @@ def _opened_folder(
 
 
 def _enter(parent: int, name: str, *, create: bool, uid: int | None) -> int:
-    made = create and _make_folder(parent, name)
     try:
-        folder = os.open(name, _FOLDER, dir_fd=parent)
+        return _make_way(parent, name, uid) if create else os.open(name, _FOLDER, dir_fd=parent)
     except OSError as error:
         raise Unsafe(f"{visible(name)} is no folder") from error
+
+
+def _make_way(parent: int, name: str, uid: int | None) -> int:
+    """Open the folder, made if it is not there, however the code has left it."""
+    rights.make_usable(parent)
+    made = _make_folder(parent, name)
+    try:
+        folder = rights.open_folder(name, dir_fd=parent)
+    except NotADirectoryError:  # of a link too: none is followed
+        _move_away(parent, name)
+        made = _make_folder(parent, name)
+        folder = rights.open_folder(name, dir_fd=parent)
+    rights.make_usable(folder)
     if made:
         _hand_over(folder, 0o755, uid)
     return folder
+
+
+def _move_away(parent: int, name: str) -> None:
+    other = f"{name}.moved-{secrets.token_hex(4)}"
+    os.rename(name, other, src_dir_fd=parent, dst_dir_fd=parent)
 
 
 def _make_folder(parent: int, name: str) -> bool:
@@ -357,19 +357,34 @@ def _descend(folder: int, name: str, path: str, listing: Listing, max_files: int
     _list_folder(inner, f"{path}/", listing, max_files)
 
 
-def _copy(source: int, target: Path, max_bytes: int) -> Stored:
+def _copy(source: int, target: Path, max_bytes: int, stop: Callable[[], bool] | None) -> Stored:
     digest, size = hashlib.sha256(), 0
+    _limit(os.fstat(source).st_size, max_bytes)
     with target.open("xb") as file:
         target.chmod(0o600)
         while chunk := os.read(source, _CHUNK):
+            if stop is not None and stop():
+                raise Unsafe("stopped")
             size += len(chunk)
-            if size > max_bytes:
-                raise Unsafe(f"larger than {max_bytes:,} bytes")
+            _limit(size, max_bytes)
             digest.update(chunk)
-            file.write(chunk)
-        file.flush()
+            _write_unless_empty(file, chunk)
+        file.truncate(size)
         os.fsync(file.fileno())
     return Stored(digest.hexdigest(), size)
+
+
+def _limit(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise Unsafe(f"larger than {max_bytes:,} bytes")
+
+
+def _write_unless_empty(file: BinaryIO, chunk: bytes) -> None:
+    """Holes stay holes: a file of nothing else must not fill our disk."""
+    if chunk == _ZEROS[: len(chunk)]:
+        file.seek(len(chunk), os.SEEK_CUR)
+    else:
+        file.write(chunk)
 
 
 def _sync(folder: Path) -> None:

@@ -130,7 +130,7 @@ def _own_mounts(order: dict[str, Any], view: visible.View) -> tuple[bool, bool]:
     if visible.below_any(mounts.SHARED_MEMORY, [*view.places, order["work_dir"]]):
         return False, True
     try:
-        mounts.hold_shared_memory(_shared_memory(order))
+        mounts.hold_shared_memory(_shared_memory(order), order["limits"]["files"])
     except OSError:
         return False, True
     return True, True

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import stat
 
+from cmbagent.sandbox import rights
+
 MAX_DEPTH = 100  # deeper nests are made to hide things or to break those who look
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_IN_MEMORY = ("/tmp", "/dev/shm")  # noqa: S108
+_TRIES = 3  # to look into a folder that is closed again and again
 _BLOCK = 512  # what st_blocks counts in, whatever the file system
 
 
@@ -15,6 +18,7 @@ class Usage:
         self.bytes = 0
         self.files = 0
         self.too_deep = False
+        self.hidden = False  # a folder could not be looked into
 
 
 def usage_of(work_dir: int, *, max_files: int) -> Usage:
@@ -28,48 +32,62 @@ def _count(folder: int, usage: Usage, depth: int, max_files: int) -> None:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if usage.files > max_files or usage.too_deep:
+                if usage.files > max_files or usage.too_deep or usage.hidden:
                     return
-                _count_entry(entry, folder, usage, depth, max_files)
-    except OSError:  # a folder that vanishes or shuts itself while being read
+                _count_entry(entry.name, folder, usage, depth, max_files)
+    except OSError:  # a folder that vanishes while being read
         return
     finally:
         os.close(folder)
 
 
-def _count_entry(
-    entry: os.DirEntry[str], folder: int, usage: Usage, depth: int, max_files: int
-) -> None:
+def _count_entry(name: str, folder: int, usage: Usage, depth: int, max_files: int) -> None:
     try:
-        found = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
+        found = _look(name, folder)
         usage.files += 1
         usage.bytes += found.st_blocks * _BLOCK
         if stat.S_ISDIR(found.st_mode):
             if depth == 0:
                 usage.too_deep = True
                 return
-            inner = os.open(entry.name, _FOLDER, dir_fd=folder)
-            _count(inner, usage, depth - 1, max_files)
+            _count(_open(name, folder), usage, depth - 1, max_files)
+    except PermissionError:
+        usage.hidden = True
     except OSError:
         return
 
 
-def deleted_bytes(pids: list[int], device: int) -> int:
-    """Space of files that have no name any more but are still open in one of the processes."""
-    files: dict[int, int] = {}
+def _look(name: str, folder: int) -> os.stat_result:
+    for _ in range(_TRIES):
+        try:
+            return os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except PermissionError:
+            rights.make_usable(folder)
+    raise PermissionError(name)
+
+
+def _open(name: str, folder: int) -> int:
+    for _ in range(_TRIES):
+        try:
+            return rights.open_folder(name, dir_fd=folder)
+        except PermissionError:
+            rights.make_usable(folder)
+    raise PermissionError(name)
+
+
+def files_in_memory(pids: list[int]) -> int:
+    """Files in /tmp and /dev/shm, if the tree has its own: each takes memory of the kernel's."""
+    ours = os.stat(_IN_MEMORY[0]).st_dev
     for pid in pids:
-        for descriptor in _descriptors(pid):
-            try:
-                found = os.stat(f"/proc/{pid}/fd/{descriptor}")
-            except OSError:
-                continue
-            if found.st_nlink == 0 and found.st_dev == device and stat.S_ISREG(found.st_mode):
-                files[found.st_ino] = found.st_blocks * _BLOCK
-    return sum(files.values())
+        root = f"/proc/{pid}/root"
+        try:
+            if os.stat(root + _IN_MEMORY[0]).st_dev != ours:
+                return sum(_files_of(root + folder) for folder in _IN_MEMORY)
+        except OSError:  # it has just ended: ask the next
+            continue
+    return 0
 
 
-def _descriptors(pid: int) -> list[str]:
-    try:
-        return os.listdir(f"/proc/{pid}/fd")
-    except OSError:
-        return []
+def _files_of(folder: str) -> int:
+    found = os.statvfs(folder)
+    return found.f_files - found.f_ffree

@@ -12,7 +12,16 @@ import os
 import select
 import sys
 
-from cmbagent.sandbox import confinement, kernel, last_steps, lifeline, scratch, tree, visible
+from cmbagent.sandbox import (
+    confinement,
+    kernel,
+    last_steps,
+    lifeline,
+    rights,
+    scratch,
+    tree,
+    visible,
+)
 from cmbagent.sandbox.watch import TICK_S, Watch
 
 TYPE_CHECKING = False  # the type checker knows this name; importing it would take too long
@@ -23,7 +32,7 @@ NOBODY = 65534
 _INVALID = 22  # EINVAL: a user namespace around us does not know that user
 _LEVELS = {1: confinement.contain, 2: confinement.confine, 3: confinement.restrict}
 _XCPU, _XFSZ = 24, 25
-_OPEN_FILES = 4096
+_OPEN_FILES = 512  # each can be a socket whose buffer is memory of the kernel's
 _PINNED = visible.PROC_FILES
 
 
@@ -61,7 +70,7 @@ class _Launch:
     def __init__(self, order: dict[str, Any], orders: int, pulse: int, report: int) -> None:
         self._order, self._orders, self._pulse, self._report = order, orders, pulse, report
         self._view = confinement.view_of(order)
-        self._work_dir = os.open(order["work_dir"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._work_dir = rights.open_folder(order["work_dir"])
         self._leader = 0
 
     def run(self) -> None:
@@ -72,12 +81,14 @@ class _Launch:
         how = self._how_it_ended(watch, ended_by)
         tree.end(self._leader)
         duration = watch.seconds()
+        rights.make_ordinary(self._work_dir)
         scratch.remove(self._work_dir)
         _tell(self._report, self._failure(ready) or f"ended {how} {duration:.3f}")
 
     def _prepare(self) -> None:
         order = self._order
         order["uid"] = self._settle_user(order["uid"])
+        rights.make_ordinary(self._work_dir)
         scratch.make(self._work_dir, "matplotlib", owner=order["uid"])
         temporary = f"{order['work_dir']}/{scratch.NAME}"
         order["env"] = {"MPLCONFIGDIR": f"{temporary}/matplotlib"} | order["env"]
@@ -182,7 +193,7 @@ def _status(pid: int) -> os.waitid_result | None:
 
 
 def _reason_of_signal(number: int, watch: Watch) -> str:
-    if number == _XCPU or (number == tree.KILL and watch.cpu_passed([])):
+    if number == _XCPU or (number == tree.KILL and watch.cpu_passed({})):
         return "cpu_limit"
     return "disk_limit" if number == _XFSZ else "signal"
 

@@ -83,9 +83,11 @@ def _make_place(path: str, kind: os.stat_result) -> None:
         pass
 
 
-def hold_shared_memory(size: int) -> None:
+def hold_shared_memory(size: int, files: int) -> None:
     """An empty /dev/shm of one's own: named locks and shared arrays of multiprocessing live there."""
-    kernel.mount("tmpfs", SHARED_MEMORY, "tmpfs", _HARMLESS, f"mode=1777,size={size}")
+    kernel.mount(
+        "tmpfs", SHARED_MEMORY, "tmpfs", _HARMLESS, f"mode=1777,size={size},nr_inodes={files}"
+    )
 
 
 def only_writable(path: str) -> None:

@@ -16,6 +16,7 @@ from cmbagent.sandbox.seccomp import (
     give,
     low_bits,
     unless_any_bit,
+    unless_equal,
     when_any_bit,
     when_equal,
 )
@@ -29,6 +30,9 @@ _TERMINAL: tuple[int, ...] = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: typing into
 _FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902
 _SET_FLAGS, _SET_ATTRIBUTES = 0x4008_6602, 0x401C_5820  # of a file: FS_IOC_SETFLAGS, FSSETXATTR
 _SETOWN, _SETOWN_EX = 8, 15
+_SET_PIPE_SIZE = 1031
+_SOL_SOCKET, _BUFFER_SIZES = 1, (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF and their FORCE forms
+_PRIORITY_OF_PROCESS, _IO_PRIORITY_OF_PROCESS = 0, 1  # others are of a group or of a user
 _SET_DUMPABLE = 4
 _PERSONALITY_QUERY = 0xFFFF_FFFF
 
@@ -77,6 +81,7 @@ def contained(machine: str) -> bytes:
     for family in (_UNIX, _INET, _INET6):  # AF_VSOCK and others know no network namespace
         families += when_equal(family, ALLOW)
     program.judge("socket", [*families, give(NO_ACCESS)])
+    program.judge("fcntl", _none_of(1, (_SET_PIPE_SIZE,)))
     _refuse_dangerous(program, _TERMINAL)
     return program.assemble()
 
@@ -87,6 +92,7 @@ def confined(machine: str, *, abi: int, shared_uid: bool, read_only: bool, leade
     code's first process."""
     program = Program(machine)
     ioctls = _TERMINAL
+    fcntls: tuple[int, ...] = (_SET_PIPE_SIZE,)
     if shared_uid:
         _leave_others_alone(program)
         if not read_only:
@@ -95,9 +101,11 @@ def confined(machine: str, *, abi: int, shared_uid: bool, read_only: bool, leade
         if abi < SCOPES_SINCE:
             _signal_the_first_process_only(program, leader)
             ioctls += (_FIOSETOWN, _SIOCSPGRP)
+            fcntls += (_SETOWN, _SETOWN_EX)
     _no_sockets(program)
     program.answer("setsid setpgid", DONE)  # nobody leaves the group that is killed as one
     program.answer("inotify_init inotify_init1", NO_SUCH_CALL)  # Landlock hides no names from it
+    program.judge("fcntl", _none_of(1, fcntls))
     _refuse_dangerous(program, ioctls, guard_truncation=abi < TRUNCATION_SINCE)
     return program.assemble()
 
@@ -119,6 +127,9 @@ def _refuse_dangerous(
     # the launcher reads the size and the open files of what it watches
     program.judge("prctl", [argument(0), *when_equal(_SET_DUMPABLE, NOT_PERMITTED)])
     program.judge("ioctl", _none_of(1, ioctls))
+    # larger buffers are memory of the kernel's that counts for nobody
+    sizes = [argument(1), *unless_equal(_SOL_SOCKET, ALLOW), *_none_of(2, _BUFFER_SIZES)]
+    program.judge("setsockopt", sizes)
     _no_set_id_files(program, guard_truncation=guard_truncation)
 
 
@@ -172,8 +183,11 @@ def _leave_others_alone(program: Program) -> None:
     """What a user may do to all his processes, code may do to itself only."""
     for name in ("prlimit64", *_OF_OTHERS.split()):
         program.judge(name, _only(0, (0,)))
-    for name in ("setpriority", "ioprio_set"):
-        program.judge(name, _only(1, (0,)))
+    for name, kind in (
+        ("setpriority", _PRIORITY_OF_PROCESS),
+        ("ioprio_set", _IO_PRIORITY_OF_PROCESS),
+    ):
+        program.judge(name, [argument(0), *unless_equal(kind, NOT_PERMITTED), *_only(1, (0,))])
 
 
 def _leave_metadata_alone(program: Program) -> None:
@@ -188,4 +202,3 @@ def _signal_the_first_process_only(program: Program, leader: int) -> None:
     for name in ("kill", "tgkill"):
         program.judge(name, _only(0, (leader,)))
     program.answer(_SIGNALS, NOT_PERMITTED)
-    program.judge("fcntl", _none_of(1, (_SETOWN, _SETOWN_EX)))

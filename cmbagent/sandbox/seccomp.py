@@ -42,6 +42,10 @@ def when_equal(value: int, answer: int) -> list[Step]:
     return [(_EQUAL, 0, 1, value), give(answer)]
 
 
+def unless_equal(value: int, answer: int) -> list[Step]:
+    return [(_EQUAL, 1, 0, value), give(answer)]
+
+
 def when_any_bit(bits: int, answer: int) -> list[Step]:
     return [(_ANY_BIT, 0, 1, bits), give(answer)]
 

@@ -14,14 +14,16 @@ _PAUSE_S = 0.002
 
 
 class Measure:
-    """Of one process, from /proc/<pid>/stat (see proc(5)): threads, CPU seconds with those of its
-    children that it waited for, resident bytes with what it shares."""
+    """Of one process, from /proc/<pid>/stat (see proc(5)): CPU seconds with those of its children
+    that it waited for and its own, threads, ticks of the clock when it began, resident bytes with
+    what it shares."""
 
     def __init__(self, line: str) -> None:
         fields = line.rpartition(")")[2].split()
         self.state, self.parent, self.group, self.session = fields[0], *map(int, fields[1:4])
         self.cpu_s = sum(map(int, fields[11:15])) / _TICKS_PER_SECOND
-        self.threads = int(fields[17])
+        self.own_cpu_s = sum(map(int, fields[11:13])) / _TICKS_PER_SECOND
+        self.threads, self.began = int(fields[17]), int(fields[19])
         self.resident = int(fields[21]) * _PAGE
 
 

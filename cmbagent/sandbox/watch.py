@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from cmbagent.sandbox import disk, tree
+from cmbagent.sandbox import descriptors, disk, tree
 
 TICK_S = 0.1
 _DISK_EVERY_S = 0.5
@@ -23,6 +23,10 @@ class Watch:
         self.started = time.monotonic()
         self._next_disk = self.started + _DISK_EVERY_S
         self._next_exact = 0.0
+        self._next_held = 0.0
+        self._held = descriptors.Held()
+        self._own_cpu_s: dict[tuple[int, int], float] = {}  # of each process seen alive last time
+        self._gone_cpu_s = 0.0
 
     def seconds(self) -> float:
         return time.monotonic() - self.started
@@ -32,30 +36,46 @@ class Watch:
         if self.seconds() >= self._limits["wall_s"]:
             return "time_limit"
         pids = tree.descendants(os.getpid())
-        measures = [found for pid in pids if (found := tree.measure(pid))]
-        if sum(found.threads for found in measures) > self._limits["processes"] + _OUR_OWN:
+        measures = {pid: found for pid in pids if (found := tree.measure(pid))}
+        if sum(found.threads for found in measures.values()) > self._limits["processes"] + _OUR_OWN:
             return "process_limit"
         if self.cpu_passed(measures):
             return "cpu_limit"
-        if self._memory_passed(pids, measures):
+        self._look_at_descriptors(pids)
+        if self._memory_passed(measures):
             return "memory_limit"
         return "disk_limit" if self._disk_passed(pids) else None
 
-    def cpu_passed(self, measures: list[tree.Measure]) -> bool:
-        """Counts the living and those that have been buried."""
+    def cpu_passed(self, measures: dict[int, tree.Measure]) -> bool:
+        """Counts the living and those that have been buried, or what has been seen of each, which
+        is more where nobody waits for the dead."""
         buried = os.times()
         used = buried.children_user + buried.children_system
-        return used + sum(found.cpu_s for found in measures) >= self._limits["cpu_s"]
+        used += sum(found.cpu_s for found in measures.values())
+        return max(used, self._seen_cpu_s(measures)) >= self._limits["cpu_s"]
 
-    def _memory_passed(self, pids: list[int], measures: list[tree.Measure]) -> bool:
-        limit = self._limits["memory_bytes"]
-        if (
-            sum(found.resident for found in measures) <= limit
-            or time.monotonic() < self._next_exact
-        ):
+    def _seen_cpu_s(self, measures: dict[int, tree.Measure]) -> float:
+        """A number can be another process's by now: its beginning tells them apart."""
+        living = {(pid, found.began): found.own_cpu_s for pid, found in measures.items()}
+        gone = self._own_cpu_s.keys() - living.keys()
+        self._gone_cpu_s += sum(self._own_cpu_s[process] for process in gone)
+        self._own_cpu_s = living
+        return self._gone_cpu_s + sum(living.values())
+
+    def _look_at_descriptors(self, pids: list[int]) -> None:
+        begun = time.monotonic()
+        if begun >= self._next_held:
+            limit = self._limits["memory_bytes"]
+            self._held = descriptors.held_by(pids, self._device, max_buffer_bytes=limit)
+            self._next_held = _after(begun, _DISK_EVERY_S)
+
+    def _memory_passed(self, measures: dict[int, tree.Measure]) -> bool:
+        limit = self._limits["memory_bytes"] - self._held.buffer_bytes
+        resident = sum(found.resident for found in measures.values())
+        if resident <= limit or time.monotonic() < self._next_exact:
             return False
         begun = time.monotonic()  # shared pages were counted once for each process: look closer
-        exact = sum(_memory(pid) for pid in pids)
+        exact = sum(map(_memory, measures))
         self._next_exact = _after(begun, 0.0)
         return exact > limit
 
@@ -65,10 +85,10 @@ class Watch:
             return False
         limits = self._limits
         usage = disk.usage_of(self._work_dir, max_files=limits["files"])
-        deleted = disk.deleted_bytes(pids, self._device)
         self._next_disk = _after(begun, _DISK_EVERY_S)
-        too_many = usage.too_deep or usage.files > limits["files"]
-        return too_many or usage.bytes + deleted > limits["disk_bytes"]
+        files = usage.files + disk.files_in_memory(pids)
+        too_many = usage.hidden or usage.too_deep or files > limits["files"]
+        return too_many or usage.bytes + self._held.deleted_bytes > limits["disk_bytes"]
 
 
 def _after(begun: float, at_least: float) -> float:

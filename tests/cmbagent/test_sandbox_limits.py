@@ -36,6 +36,60 @@ for _ in range(300):
 print(f'{{"made": {made}, "refused": {refused}}}', flush=True)
 time.sleep(30 if not refused else 0)
 """
+SOCKETS = """
+import os, socket, time
+for _ in range(4):
+    if os.fork() == 0:
+        break
+pairs = []
+try:
+    while True:
+        pairs.append(socket.socketpair())
+        pairs[-1][0].setblocking(False)
+        while True:
+            try:
+                pairs[-1][0].send(bytes(65536))
+            except BlockingIOError:
+                break
+except OSError:
+    time.sleep(30)
+"""
+TCP = """
+import os, socket, time
+for _ in range(4):
+    if os.fork() == 0:
+        break
+server = socket.create_server(("127.0.0.1", 0))
+kept = []
+for _ in range(100):
+    client = socket.create_connection(server.getsockname())
+    kept += [client, server.accept()[0]]
+    client.setblocking(False)
+    try:
+        while True:
+            client.send(bytes(65536))
+    except BlockingIOError:
+        pass
+time.sleep(30)
+"""
+FILES_IN_MEMORY = """
+import time
+for number in range(300):
+    open(f"/dev/shm/{number}" if number % 2 else f"/tmp/{number}", "w").close()
+time.sleep(30)
+"""
+UNWAITED = """
+import contextlib, os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(10):
+    if os.fork() == 0:
+        while time.process_time() < 0.5:
+            pass
+        os._exit(0)
+    with contextlib.suppress(ChildProcessError):
+        os.wait()  # ends with it, and counts nothing
+time.sleep(30)
+"""
 GREED = {
     "one_process_memory": Greed(
         "try:\n  bytearray(2 << 30)\nexcept MemoryError:\n  print('{\"refused\": true}')", {}
@@ -95,6 +149,20 @@ GREED = {
         "import os, time\nfor _ in range(150):\n  os.mkdir('d')\n  os.chdir('d')\ntime.sleep(30)",
         {"files": 100_000},
     ),
+    "closed_folder": Greed(
+        "import os, time\n"
+        "os.makedirs('h/inner')\n"
+        "for number in range(5):\n"
+        "  open(f'h/inner/big{number}', 'wb').write(bytes(7 << 20))\n"
+        "os.chmod('h/inner', 0o400)\n"
+        "os.chmod('h', 0)\n"
+        "time.sleep(30)",
+        {},
+    ),
+    "files_in_memory": Greed(FILES_IN_MEMORY, {}),
+    "memory_of_tcp": Greed(TCP, {"memory_bytes": 256 * MEGABYTE}),
+    "memory_of_sockets": Greed(SOCKETS, {"memory_bytes": 256 * MEGABYTE}),
+    "processor_of_the_unwaited_for": Greed(UNWAITED, {"cpu_s": 2}),
     "forks": Greed(FORKS, {}),
 }
 EXPECTED = {
@@ -106,10 +174,17 @@ EXPECTED = {
     "big_files_without_a_name": "disk_limit",
     "many_files": "disk_limit",
     "deep_folders": "disk_limit",
+    "closed_folder": "disk_limit",
+    "files_in_memory": "disk_limit",
+    "memory_of_sockets": "memory_limit",
+    "memory_of_tcp": "memory_limit",
+    "processor_of_the_unwaited_for": "cpu_limit",
 }
 # one watch serves all levels: where these are not tried, only what a level changes for it is
 IN_LEVEL_2_ONLY = {"processor", "many_big_files", "many_files", "deep_folders"}
-IN_LEVEL_2_ONLY |= {"shared_memory_counted_once"}
+IN_LEVEL_2_ONLY |= {"shared_memory_counted_once", "processor_of_the_unwaited_for"}
+IN_LEVEL_1_ONLY = {"files_in_memory", "memory_of_tcp"}  # others have no such thing
+LEVEL_1 = [case for case in CASES if case.level == 1]
 LEVEL_2 = [case for case in CASES if case.level == 2]
 
 
@@ -123,12 +198,17 @@ def results(case: Case) -> Iterator[dict[str, Result]]:
             changes: dict[str, Any] = greed.limits
             return run(case, work, greed.code, **changes)
 
-        tried = [name for name in GREED if case.level == 2 or name not in IN_LEVEL_2_ONLY]
-        yield dict(zip(tried, pool.map(indulge, map(GREED.__getitem__, tried)), strict=True))
+        elsewhere = {1: IN_LEVEL_2_ONLY, 2: IN_LEVEL_1_ONLY}.get(
+            case.level, IN_LEVEL_1_ONLY | IN_LEVEL_2_ONLY
+        )
+        tried = [name for name in GREED if name not in {"forks", *elsewhere}]
+        done = dict(zip(tried, pool.map(indulge, map(GREED.__getitem__, tried)), strict=True))
+        # alone: it would take the others' processes, which are of the same user
+        yield done | {"forks": indulge(GREED["forks"])}
 
 
 @every(CASES)
-@pytest.mark.parametrize("greed", sorted(EXPECTED.keys() - IN_LEVEL_2_ONLY))
+@pytest.mark.parametrize("greed", sorted(EXPECTED.keys() - IN_LEVEL_2_ONLY - IN_LEVEL_1_ONLY))
 def test_the_tree_is_killed_and_the_reason_told(results: dict[str, Result], greed: str) -> None:
     assert_killed(results, greed)
 
@@ -136,6 +216,12 @@ def test_the_tree_is_killed_and_the_reason_told(results: dict[str, Result], gree
 @every(LEVEL_2)
 @pytest.mark.parametrize("greed", sorted(EXPECTED.keys() & IN_LEVEL_2_ONLY))
 def test_so_it_is_for_every_limit(results: dict[str, Result], greed: str) -> None:
+    assert_killed(results, greed)
+
+
+@every(LEVEL_1)
+@pytest.mark.parametrize("greed", sorted(IN_LEVEL_1_ONLY))
+def test_so_it_is_for_what_only_level_1_has(results: dict[str, Result], greed: str) -> None:
     assert_killed(results, greed)
 
 

@@ -220,3 +220,15 @@ def test_the_base_of_an_environment_is_shown() -> None:
     if sys.prefix != sys.base_prefix:
         assert f"{sys.base_prefix}/lib" in visible.of_interpreter(sys.executable)
     assert Path(ENGINE).is_file()
+
+
+@every(CASES)
+def test_a_work_directory_that_code_has_closed_is_opened_again(case: Case) -> None:
+    with place(case) as found:
+        closed = run(
+            case, found.work, "import os\nos.mkdir('d')\nos.chmod('.', 0)\nprint('closed')"
+        )
+        assert closed.lines == ["closed"], closed
+        assert found.work.stat().st_mode & 0o7777 == 0o755
+        found.work.chmod(0)  # as a launcher that was killed would have left it
+        assert run(case, found.work, LOOK, "made").lines == ["x"]

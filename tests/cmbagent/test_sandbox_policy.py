@@ -75,7 +75,10 @@ def test_no_rule_is_hidden_behind_another(machine: str) -> None:
     for abi in (1, 7):
         program = level_2(machine, abi=abi, read_only=False)
         calls = [step[3] for step in struct.iter_unpack("=HBBI", program) if step[0] == 0x15]
-        numbers = {number(name, machine) for name in ("ptrace", "bpf", "openat", "ioctl", "fcntl")}
+        numbers = {
+            number(name, machine)
+            for name in ("ptrace", "bpf", "openat", "ioctl", "fcntl", "setsockopt")
+        }
         for call in numbers - {None}:
             assert calls.count(call) <= 1
 
@@ -162,7 +165,21 @@ def test_the_users_other_processes_are_left_alone(machine: str) -> None:
     for name in ("prlimit64", "sched_setaffinity"):
         assert refused(level_2(machine), machine, name, 1234)
         assert allowed(level_2(machine), machine, name, 0)
-    assert refused(level_2(machine), machine, "setpriority", 2, 1234)
+    for name, process in (("setpriority", 0), ("ioprio_set", 1)):
+        for kind in range(4):  # 0 means oneself, one's group, one's user
+            assert allowed(level_2(machine), machine, name, kind, 0) == (kind == process)
+            assert refused(level_2(machine), machine, name, kind, 1234)
+
+
+@both
+def test_buffers_of_the_kernels_stay_small(machine: str) -> None:
+    for program in (level_2(machine), level_2(machine, abi=5), policy.contained(machine)):
+        assert refused(program, machine, "fcntl", 3, 1031, 1 << 20)
+        assert allowed(program, machine, "fcntl", 3, 1, 0)
+        for option in (7, 8, 32, 33):
+            assert refused(program, machine, "setsockopt", 3, 1, option)
+            assert allowed(program, machine, "setsockopt", 3, 6, option)  # of TCP: another thing
+        assert allowed(program, machine, "setsockopt", 3, 1, 2)
 
 
 @both

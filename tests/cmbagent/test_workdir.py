@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import threading
@@ -131,15 +130,27 @@ def test_writing_replaces_a_link_and_does_not_follow_it(root: Path, secret: Path
 
 def test_writing_does_not_go_through_a_linked_folder(root: Path, secret: Path) -> None:
     (root / "runs").symlink_to(secret.parent)
-    with pytest.raises(Unsafe):
-        workdir.write_new(root, "runs/secret_key", b"new")
+    workdir.write_new(root, "runs/secret_key", b"new")
     assert secret.read_bytes() == SECRET
+    assert content(root, "runs/secret_key") == b"new"
+    assert [moved.is_symlink() for moved in root.glob("runs.moved-*")] == [True]
 
 
-def test_writing_over_a_folder_leaves_nothing_behind(root: Path) -> None:
+def test_what_takes_a_folders_name_is_moved_out_of_the_way(root: Path) -> None:
+    (root / "runs").write_bytes(b"no folder")
+    (root / "taken").mkdir()
+    workdir.write_new(root, "runs/2/block_1.py", b"new")
+    workdir.write_new(root, "taken", b"new")
+    assert content(root, "runs/2/block_1.py") == b"new"
+    assert content(root, "taken") == b"new"
+    assert [moved.read_bytes() for moved in root.glob("runs.moved-*")] == [b"no folder"]
+    assert [moved.is_dir() for moved in root.glob("taken.moved-*")] == [True]
+
+
+def test_copying_over_a_folder_leaves_nothing_behind(root: Path, secret: Path) -> None:
     (root / "taken").mkdir()
     with pytest.raises(Unsafe, match="taken is in the way"):
-        workdir.write_new(root, "taken", b"new")
+        workdir.copy_in(root, "taken", secret)
     assert list(root.iterdir()) == [root / "taken"]
 
 
@@ -208,23 +219,6 @@ def test_a_nest_deeper_than_any_path_is_not_climbed(root: Path) -> None:
     os.close(folder)
     listing = workdir.list_files(root, max_files=100)
     assert [reason for _, reason in listing.skipped] == ["more than 50 folders deep"]
-
-
-def test_bytes_are_kept_by_the_digest_of_what_was_copied(root: Path, blobs: Path) -> None:
-    data = os.urandom(3 << 20)
-    (root / "data.npy").write_bytes(data)
-    stored = workdir.store(root, "data.npy", blobs, max_bytes=4 << 20)
-    assert stored == workdir.Stored(hashlib.sha256(data).hexdigest(), len(data))
-    assert (blobs / stored.sha256[:2] / stored.sha256).read_bytes() == data
-    assert workdir.store(root, "data.npy", blobs, max_bytes=4 << 20) == stored
-
-
-def test_a_file_that_is_too_large_leaves_nothing(root: Path, blobs: Path) -> None:
-    with (root / "endless").open("wb") as file:
-        file.truncate(1 << 40)
-    with pytest.raises(Unsafe, match="larger than 1,000 bytes"):
-        workdir.store(root, "endless", blobs, max_bytes=1000)
-    assert list(blobs.rglob("*")) == []
 
 
 @pytest.mark.parametrize(
