@@ -93,7 +93,11 @@ class Collector:
     def _take(self, path: str, collection: Collection) -> bool:
         try:
             stored = workdir.store(
-                self._work_dir, path, Path(settings.BLOBS_DIR), max_bytes=MAX_FILE_BYTES
+                self._work_dir,
+                path,
+                Path(settings.BLOBS_DIR),
+                max_bytes=MAX_FILE_BYTES,
+                stop=self._is_late,
             )
         except (workdir.Unsafe, OSError) as error:
             collection.skip(path, str(error))
