@@ -195,15 +195,16 @@ def _enter(parent: int, name: str, *, create: bool, uid: int | None) -> int:
 def _make_way(parent: int, name: str, uid: int | None) -> int:
     """Open the folder, made if it is not there, however the code has left it."""
     rights.make_usable(parent)
-    made = _make_folder(parent, name)
+    _make_folder(parent, name)
     try:
         folder = rights.open_folder(name, dir_fd=parent)
     except NotADirectoryError:  # of a link too: none is followed
         _move_away(parent, name)
-        made = _make_folder(parent, name)
+        _make_folder(parent, name)
         folder = rights.open_folder(name, dir_fd=parent)
     rights.make_usable(folder)
-    if made:
+    if os.fstat(folder).st_uid == os.geteuid():
+        # ours: just made, or made by an engine that was killed before it could hand it over
         _hand_over(folder, 0o755, uid)
     return folder
 
@@ -213,12 +214,9 @@ def _move_away(parent: int, name: str) -> None:
     os.rename(name, other, src_dir_fd=parent, dst_dir_fd=parent)
 
 
-def _make_folder(parent: int, name: str) -> bool:
-    try:
+def _make_folder(parent: int, name: str) -> None:
+    with contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=parent)
-    except FileExistsError:
-        return False
-    return True
 
 
 def _hand_over(descriptor: int, mode: int, uid: int | None) -> None:

@@ -16,6 +16,7 @@ import structlog
 from django.conf import settings
 
 from cmbagent import wire
+from cmbagent.sandbox import rights
 from execution_app import control, sandbox, services
 from execution_app.collector import Collection, Collector
 from execution_app.console import Console, Stream
@@ -67,6 +68,7 @@ class Supervisor:
         self._engine_gone = False
         self._asked_by = ""
         self._draining = False
+        os.close(rights.open_folder(self._work_dir))  # code may have closed it, to us too
         with ExitStack() as owned:  # what is given back in the opposite order, whatever happens
             self._engine = EngineProcess(
                 str(claim.run_id), self._work_dir, engine_environment(self._work_dir)

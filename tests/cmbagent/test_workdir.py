@@ -347,3 +347,15 @@ def test_a_folder_swapped_with_a_link_is_never_followed(root: Path, secret: Path
     stop.set()
     thread.join()
     assert seen == {b"harmless"}
+
+
+def test_a_folder_that_a_killed_engine_left_half_made_is_handed_over(tmp_path: Path) -> None:
+    """Killed between making a folder and giving it away, an engine leaves it closed."""
+    (tmp_path / "runs").mkdir(mode=0o700)
+    uid = 54_321 if os.geteuid() == 0 else None
+
+    workdir.write_new(tmp_path, "runs/1/block-1.py", b"print(1)", uid=uid)
+
+    found = (tmp_path / "runs").stat()
+    assert found.st_mode & 0o777 == 0o755
+    assert found.st_uid == (uid or os.geteuid())
