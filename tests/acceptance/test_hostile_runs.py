@@ -154,7 +154,6 @@ def test_a_fault_of_the_supervisor_is_said_not_left_to_the_lease(house: Deployme
     run = house.start_run(block("print(1)"), session)
 
     failed = house.wait_for(run, "failed", within=30)
-    assert failed["error"]["error_type"] == "crash_loop"
-    assert "NotADirectoryError" in failed["error"]["message"] or "FileExists" in str(
-        failed["error"]
-    )
+    assert failed["error"]["error_type"] == "server_storage"
+    assert failed["error"]["message"].startswith("The server could not keep the run's files: ")
+    assert str(house.folder) not in str(failed["error"]), "no path of the server"
