@@ -300,6 +300,27 @@ class Deployment:
         below = children(host.pid) if host else []
         return [pid for pid in below if "qcluster runs main" in command_line(pid)]
 
+    def freeze(self, pid: int) -> None:
+        """SIGSTOP, at a moment outside a transaction on SQLite: its one write lock would be
+        frozen with the process (PostgreSQL ends such a transaction by itself)."""
+        for _ in range(50):
+            os.kill(pid, signal.SIGSTOP)
+            if self.shape == "production" or self._can_write():
+                return
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.02)
+        raise TookTooLong("a moment outside a transaction did not come")
+
+    def _can_write(self) -> bool:
+        path = self.folder / "data" / "db.sqlite3"
+        with contextlib.closing(sqlite3.connect(path, timeout=1, isolation_level=None)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                return False
+        return True
+
     def living_processes(self) -> list[int]:
         """Everything that belongs to this deployment: it stands in its folder or holds its files."""
         return [pid for pid in all_pids() if pid != os.getpid() and _uses(pid, str(self.folder))]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 
 import pytest
@@ -32,7 +30,7 @@ def test_leases_and_cancels_while_every_worker_is_busy(
 
         again = house.start_run(BUSY)
         house.wait_for_output(again, "busy")
-        os.kill(parent(house.engine_of(frozen)), signal.SIGSTOP)
+        house.freeze(parent(house.engine_of(frozen)))
         # a lease of 3 s runs out; it is taken back within 5 s more though nobody is idle
         wait_until(
             lambda: house.run(frozen)["status"] == "queued", within=3 + 5, what="the expired lease"
