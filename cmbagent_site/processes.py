@@ -103,9 +103,12 @@ class Children:
     def __init__(self, programs: tuple[Program, ...], folder: Path) -> None:
         self._children = [Child(program, folder) for program in programs]
         self._strays: dict[int, float] = {}
+        self._others: set[int] | None = None  # whose children are not ours to end
 
     def adopt_orphans(self) -> None:
-        """From now on a descendant that loses its parent becomes our child, not init's."""
+        """From now on a descendant that loses its parent becomes our child, not init's. Whoever
+        is a child of this process already is somebody else's affair."""
+        self._others = _child_pids()
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def watch(self) -> None:
@@ -143,7 +146,9 @@ class Children:
                 os.kill(pid, signal.SIGKILL)  # not reaped: the number is still theirs
 
     def _stray_pids(self) -> set[int]:
-        return _child_pids() - {child.pid for child in self._children}
+        if self._others is None:
+            return set()
+        return _child_pids() - self._others - {child.pid for child in self._children}
 
 
 def _die_with(parent: int) -> None:

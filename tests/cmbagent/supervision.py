@@ -72,8 +72,9 @@ class Heard:
         return [m["data"] for m in self.messages if m.get("event_type") == event_type]
 
     def kinds(self) -> list[str]:
-        """The messages by name: an event's type, else its "t"."""
-        return [message.get("event_type", message["t"]) for message in self.messages]
+        """The messages by name, an event's type or its "t"; without those for the log."""
+        told = [message for message in self.messages if message["t"] != "log"]
+        return [message.get("event_type", message["t"]) for message in told]
 
     @property
     def outcome(self) -> dict[str, Any]:

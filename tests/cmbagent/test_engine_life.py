@@ -123,6 +123,7 @@ def test_a_defect_of_ours_is_a_sentence_for_people_and_a_line_in_the_log(work_di
     heard = run(work_dir, fenced("print(1)"), limits={"no_such_limit": 1})
     assert heard.error["error_type"] == "internal_error"
     assert "Traceback" not in heard.error["message"]
-    (log,) = [message for message in heard.messages if message["t"] == "log"]
+    logs = [message for message in heard.messages if message["t"] == "log"]
+    (log,) = [message for message in logs if message["event"] == "engine_failed"]
     assert "no_such_limit" in log["fields"]["traceback"]
     assert heard.stderr == b""
