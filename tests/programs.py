@@ -24,10 +24,11 @@ import django
 django.setup()
 
 from django.contrib.auth.models import User
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from execution_app.errors import ExecutionError, LeaseLost
 from execution_app.models import Run
+from execution_app.patience import AWAY
 from execution_app.services import (
     Claim,
     cancel_run,
@@ -73,12 +74,23 @@ def write_run(owner: str, file: str) -> None:
         number = 0
         try:
             while True:
-                record_batch(claim, [line(f"{owner}.{claim.attempt}", number + 1)])
+                if not store_patiently(claim, line(f"{owner}.{claim.attempt}", number + 1)):
+                    continue
                 number += 1
                 told.write(f"stored {number}\n")
                 time.sleep(0.005)
         except LeaseLost:
             told.write("fenced\n")
+
+
+def store_patiently(claim: Claim, event: Output) -> bool:
+    """As a supervisor does: PostgreSQL ends a transaction that was frozen; ask again."""
+    try:
+        record_batch(claim, [event])
+    except AWAY:
+        connection.close()
+        return False
+    return True
 
 
 # -- the deadlock test ------------------------------------------------------------------------
