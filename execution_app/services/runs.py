@@ -54,14 +54,7 @@ def start_run(
         for run in live:
             _cancel_locked(run, by=by.get_username())
         run = _insert_run(session, task, merged)
-        move_session(session.pk, to=SessionStatus.ACTIVE)
-        events: list[EventData] = [
-            UserMessage(content=_shown(task)),
-            RunQueued(number=run.number),
-        ]
-        append_events(session.pk, events, run_id=run.pk)
-        refuse_deleted(session.pk)
-        ring_bell()
+        _tell_queued(run, UserMessage(content=_shown(task)), RunQueued(number=run.number))
     return run
 
 
@@ -171,10 +164,25 @@ def _requeue(run: Run, *events: EventData) -> None:
             )
     except IntegrityError as error:
         raise SessionBusy from error
+    _tell_queued(run, *events)
+
+
+def _tell_queued(run: Run, *events: EventData) -> None:
     move_session(run.session_id, to=SessionStatus.ACTIVE)
     append_events(run.session_id, events, run_id=run.pk)
     refuse_deleted(run.session_id)
+    _refuse_second(run)
     ring_bell()
+
+
+def _refuse_second(run: Run) -> None:
+    """Raises SessionBusy if a run that nobody asked to stop got in while we looked away: the one
+    we saw end was retried, or another was begun and claimed. Both could go on, until one of them
+    had to return to the queue. Writing the log locked the session's row: who comes second sees
+    the first."""
+    others = Run.objects.live().filter(session_id=run.session_id).exclude(pk=run.pk)
+    if others.filter(cancel_requested_at__isnull=True).exists():
+        raise SessionBusy
 
 
 def _occupy(run: Run, to: RunStatus) -> None:

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 
 from execution_app import control
 from execution_app.endings import Ending, settle
-from execution_app.errors import SessionDeleted
+from execution_app.errors import SessionBusy, SessionDeleted
 from execution_app.models import Run
 from execution_app.services import (
     Claim,
@@ -16,9 +16,13 @@ from execution_app.services import (
     delete_session,
     pause_run,
     release_own_leftovers,
+    release_run,
+    retry_run,
+    runs,
     start_run,
 )
 from execution_app.services.retention import is_still_stopping
+from execution_app.statuses import RunStatus
 from sessions_app.models import Event, Session
 from tests.conftest import MakeRun, MakeSession
 
@@ -40,6 +44,11 @@ def run_of(claim: Claim) -> Run:
 def end(claim: Claim, stop: str) -> str:
     settle(claim, Ending(stop=stop, by="alice", processes=1, outcome=None, exit_status=0))
     return run_of(claim).status
+
+
+def fail(claim: Claim) -> Run:
+    release_run(claim, RunStatus.FAILED)
+    return run_of(claim)
 
 
 @pytest.mark.parametrize("stop", ["pause", "drain", ""])
@@ -121,3 +130,36 @@ def test_a_claim_whose_confirmation_was_lost_is_no_crash(
 
     run.refresh_from_db()
     assert (run.status, run.crashes, run.attempt) == ("queued", 0, 2)
+
+
+def test_a_task_that_meets_a_retry_is_refused(
+    claim: Claim, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was live when the task looked; before it is queued, the failed run runs again."""
+    failed = fail(claim)
+    insert = runs._insert_run
+
+    def retried_meanwhile(*arguments: object) -> Run:
+        retry_run(failed, by=alice)
+        assert claim_run(owner="w", sandbox_level=1)
+        return insert(*arguments)  # type: ignore[arg-type]  # handed on
+
+    monkeypatch.setattr(runs, "_insert_run", retried_meanwhile)
+    with pytest.raises(SessionBusy):
+        start_run(session=failed.session, task="another", by=alice)
+    assert not Run.objects.filter(task="another").exists()
+
+
+def test_a_retry_that_meets_a_task_is_refused(
+    claim: Claim, alice: User, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = fail(claim)
+    requeue = runs._requeue
+
+    def begun_meanwhile(*arguments: object) -> None:
+        make_run(failed.session, status="running")
+        requeue(*arguments)  # type: ignore[arg-type]  # handed on
+
+    monkeypatch.setattr(runs, "_requeue", begun_meanwhile)
+    with pytest.raises(SessionBusy):
+        retry_run(failed, by=alice)
