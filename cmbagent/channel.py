@@ -21,21 +21,29 @@ class Channel:
         self._received: list[bytes] = []
         self._collected: asyncio.Queue[wire.Collected] = asyncio.Queue()
         self._collecting = asyncio.Lock()
+        self._storing: dict[str, asyncio.Future[None]] = {}
 
     @classmethod
     async def over(cls, connected: socket.socket) -> Channel:
         return cls(*await asyncio.open_connection(sock=connected))
 
-    async def start(self) -> wire.Start:
-        """The first message."""
-        return cast("wire.Start", await self._receive())
+    async def start(self) -> tuple[wire.Start, list[wire.Entry]]:
+        """The first message, and what earlier attempts finished."""
+        start = cast("wire.Start", await self._receive())
+        entries = [await self._receive() for _ in range(start["journal_entries"])]
+        return start, cast("list[wire.Entry]", entries)
 
     async def pump(self) -> None:
         """Take what comes after the start, for ever."""
         while True:
             message = await self._receive()
-            if message["t"] == "collected":
-                self._collected.put_nowait(cast("wire.Collected", message))
+            match message["t"]:
+                case "collected":
+                    self._collected.put_nowait(cast("wire.Collected", message))
+                case "stored":
+                    stored = self._storing.pop(message["key"])
+                    if not stored.done():  # who waited was cancelled
+                        stored.set_result(None)
 
     def send(self, message: wire.EngineMessage) -> None:
         self._writer.write(wire.encode(message))
@@ -43,6 +51,13 @@ class Channel:
     async def flush(self) -> None:
         """Wait until the supervisor has taken most of what was sent: its pace is ours."""
         await self._writer.drain()
+
+    async def keep(self, entry: wire.Entry) -> None:
+        """Returns when the entry is committed, or never."""
+        stored = asyncio.get_running_loop().create_future()
+        self._storing[entry["key"]] = stored
+        self.send(entry)
+        await stored
 
     async def collect(self) -> wire.Collected:
         """Have the supervisor take the files that are there now. One at a time."""

@@ -9,9 +9,11 @@ import socket
 import traceback
 
 from cmbagent import __version__, wire, workflows
+from cmbagent.agents import converse
 from cmbagent.channel import Channel
 from cmbagent.context import Run
-from cmbagent.errors import EngineError, InternalError, Interrupted
+from cmbagent.errors import EngineError, InternalError, Interrupted, Postponed
+from cmbagent.journal import Journal
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -20,7 +22,8 @@ async def drive(connected: socket.socket) -> int:
     """The exit status of the engine; see cmbagent.engine.main."""
     stop = _Stop()
     channel = await Channel.over(connected)
-    run = Run(channel, await channel.start())
+    start, entries = await channel.start()
+    run = Run(start, channel, Journal(entries, channel.keep), converse=converse)
     run.log("info", "engine_started", mode=run.mode, version=__version__, pid=os.getpid())
     pump = asyncio.create_task(_pump(channel))
     work = asyncio.create_task(_outcome_of(run))
@@ -67,6 +70,13 @@ async def _outcome_of(run: Run) -> wire.Outcome:
         report = await workflows.find(run.mode)(run)
     except Interrupted as interruption:
         return {"t": "outcome", "kind": "interrupted", "reason": str(interruption)}
+    except Postponed as postponed:
+        return {
+            "t": "outcome",
+            "kind": "postponed",
+            "error": postponed.error.failure(),
+            "retry_after_s": postponed.retry_after_s,
+        }
     except EngineError as error:
         return {"t": "outcome", "kind": "failed", "error": error.failure()}
     except Exception:  # noqa: BLE001 - the engine's edge: people get a sentence, the log the rest

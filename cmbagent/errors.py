@@ -6,13 +6,23 @@ raised is a defect of ours and becomes `internal_error`.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from cmbagent.wire import Failure
 
 
 class Interrupted(Exception):
     """Somebody outside ended what the run was doing; it is worth beginning again."""
+
+
+class Postponed(Exception):
+    """It is worth going on later from the journal; `error` says what is in the way now, and
+    `retry_after_s` when the one in the way said how long (None: it did not)."""
+
+    def __init__(self, error: EngineError, retry_after_s: float | None = None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.retry_after_s = retry_after_s
 
 
 class EngineError(Exception):
@@ -89,6 +99,55 @@ class CodeFailed(EngineError):
 
     error_type = "code_failed"
     retryable = True
+
+
+class JournalMismatch(EngineError):
+    """A replay met a finished call with other arguments: the program or its input changed."""
+
+    error_type = "journal_mismatch"
+    retryable = True
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"What the run did before does not fit what it would do now (at {key}).",
+            "The program changed meanwhile. Retry: the run goes on from there anew, and what came "
+            "before it is kept.",
+        )
+        self.key = key
+
+    def failure(self) -> Failure:
+        return {**super().failure(), "key": self.key}
+
+
+class PayloadTooLarge(EngineError):
+    """The result of one call is more than the journal takes."""
+
+    error_type = "payload_too_large"
+
+    def __init__(self, key: str, size: int) -> None:
+        super().__init__(
+            f"The result of {key} is {size / 2**20:.0f} MB; a call may return 64 MB.",
+            "Write large results to a file and return its name.",
+        )
+
+
+class NobodyToAsk(EngineError):
+    """The run has a question, and nobody can be asked here. `question` is what would be shown."""
+
+    error_type = "nobody_to_ask"
+
+    def __init__(self, question: dict[str, Any]) -> None:
+        super().__init__(
+            f"A person must decide: {question['message']}",
+            "Start it where a person can answer.",
+        )
+        self.question = question
+
+
+class NotApproved(EngineError):
+    """A person said no."""
+
+    error_type = "not_approved"
 
 
 class InternalError(EngineError):

@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
-MAX_LINE_BYTES = 64 * 1024 * 1024
+MAX_PAYLOAD_BYTES = 64 * 1024 * 1024  # of one journal entry
+MAX_LINE_BYTES = MAX_PAYLOAD_BYTES + 1024 * 1024  # an entry, its events and its frame
 
 
 class LineTooLong(ValueError):
@@ -31,8 +32,22 @@ class Sandbox(TypedDict):
     readable: list[str]
 
 
+class ModelSpec(TypedDict):
+    """Which model a role uses and how to reach it. The key travels here alone: never in the
+    environment, which children inherit. Prices are USD per million tokens, null if not set."""
+
+    provider: Literal["no-model", "openai", "anthropic", "google", "mistral"]
+    name: str
+    base_url: str | None
+    api_key: str | None
+    timeout_s: float
+    input_price: float | None
+    output_price: float | None
+
+
 class Start(TypedDict):
-    """The first message: all that the engine knows of its run. Paths are absolute but run_dir."""
+    """The first message: all that the engine knows of its run. Paths are absolute but run_dir.
+    So many journal entries follow it before anything else."""
 
     t: Literal["start"]
     run_id: str
@@ -49,6 +64,54 @@ class Start(TypedDict):
     data_roots: list[str]
     code_threads: int | None
     limits: dict[str, int]
+    code_approval: bool  # a person decides about each execution
+    models: dict[str, ModelSpec]  # by role; "default" is always there
+    journal_entries: int
+
+
+class Usage(TypedDict):
+    """Of one model call. The cost is null when nobody knows the price, never 0 for that."""
+
+    agent: str
+    provider: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost_usd: float | None
+
+
+class Announced(TypedDict):
+    """An event that travels with the entry of the fact it announces: both are stored or none."""
+
+    event_type: str
+    data: dict[str, Any]
+    step: str | None
+
+
+EntryKind = Literal[
+    "agent", "answer", "branch", "execution", "message", "model", "prompt", "step", "tool"
+]
+
+
+class Entry(TypedDict):
+    """A finished call. From the engine: store it and say so. To the engine, after the start: it
+    was finished by an earlier attempt (then events is empty). `digest` is of the arguments."""
+
+    t: Literal["entry"]
+    key: str
+    kind: EntryKind
+    digest: str
+    payload: Any
+    usage: Usage | None
+    events: list[Announced]
+
+
+class Stored(TypedDict):
+    """The entry of this key is committed."""
+
+    t: Literal["stored"]
+    key: str
 
 
 class CollectedFile(TypedDict):
@@ -71,6 +134,7 @@ class EventMessage(TypedDict):
     t: Literal["event"]
     event_type: str
     data: dict[str, Any]
+    step: str | None
 
 
 class Collect(TypedDict):
@@ -91,22 +155,25 @@ class Failure(TypedDict):
     message: str
     suggestion: str
     retryable: bool
+    key: NotRequired[str]  # of the journal entry from which a retry must begin anew
 
 
 class Outcome(TypedDict):
-    """Completed with result and summary, failed with error, or interrupted from outside: the
-    last is no fault of the task, and the supervisor lets the run begin again."""
+    """Completed with result and summary, failed with error, interrupted from outside (no fault of
+    the task: the run begins again), or postponed: error says why, the run goes on from its
+    journal after so many seconds, null: as the supervisor thinks best."""
 
     t: Literal["outcome"]
-    kind: Literal["completed", "failed", "interrupted"]
+    kind: Literal["completed", "failed", "interrupted", "postponed"]
+    retry_after_s: NotRequired[float | None]
     result: NotRequired[dict[str, Any]]
     summary: NotRequired[str]
     error: NotRequired[Failure]
     reason: NotRequired[str]
 
 
-EngineMessage = EventMessage | Collect | Log | Outcome
-SupervisorMessage = Start | Collected
+EngineMessage = EventMessage | Entry | Collect | Log | Outcome
+SupervisorMessage = Start | Entry | Stored | Collected
 
 
 def encode(message: Mapping[str, Any]) -> bytes:

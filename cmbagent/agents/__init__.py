@@ -1,0 +1,1 @@
+"""Agents: a prompt, tools and a model, each of whose calls is an entry of the run's journal."""

@@ -1,0 +1,133 @@
+"""What a run remembers: one entry per finished call, replayed instead of made again.
+
+A key is the path of scopes with an ordinal for each name in its scope, so the same workflow finds
+the same entries whichever process runs it. Calls of one scope come one after the other; what runs
+at the same time is a branch with a name of its own.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from cmbagent import wire
+from cmbagent.errors import JournalMismatch, PayloadTooLarge
+
+Keep = Callable[[wire.Entry], Awaitable[None]]
+
+_scope: ContextVar[str] = ContextVar("scope", default="")
+
+
+@dataclass
+class Announcement:
+    """What is stored together with an entry."""
+
+    events: list[wire.Announced] = field(default_factory=list)
+    usage: wire.Usage | None = None
+
+
+Announce = Callable[[Any], Announcement]
+
+
+class Journal:
+    """`keep` returns when an entry is stored for good, or never."""
+
+    def __init__(self, entries: Iterable[wire.Entry], keep: Keep) -> None:
+        self._entries = {entry["key"]: entry for entry in entries}
+        self._keep = keep
+        self._ordinals: collections.Counter[str] = collections.Counter()
+        self._open: set[str] = set()  # scopes in which a call is under way
+
+    def payloads(self, kind: wire.EntryKind) -> list[Any]:
+        """Of all finished calls of a kind, whatever attempt made them."""
+        return [entry["payload"] for entry in self._entries.values() if entry["kind"] == kind]
+
+    def usages(self) -> list[wire.Usage]:
+        return [entry["usage"] for entry in self._entries.values() if entry["usage"]]
+
+    async def once(
+        self,
+        kind: wire.EntryKind,
+        name: str,
+        arguments: Any,
+        body: Callable[[], Awaitable[Any]],
+        *,
+        announce: Announce = lambda _: Announcement(),
+    ) -> Any:
+        """The JSON that `body` returns, from the journal if it returned before. Calls that body
+        makes are in a scope of their own. What body raises is not remembered: it is tried again.
+
+        Raises JournalMismatch when the call that finished had other arguments.
+        """
+        scope = _scope.get()
+        key = self._next_key(f"{scope}{name}")
+        digest = digest_of(arguments)
+        if key in self._entries:
+            return self._finished(key, digest)
+        with self._under_way(scope, kind), _inside(f"{key}/"):
+            payload = await body()
+        entry = self._entry(kind, key, digest, payload, announce(payload))
+        await self._keep(entry)
+        self._entries[key] = entry
+        return payload
+
+    def _next_key(self, name: str) -> str:
+        ordinal = self._ordinals[name]
+        self._ordinals[name] += 1
+        return f"{name}#{ordinal}"
+
+    def _finished(self, key: str, digest: str) -> Any:
+        entry = self._entries[key]
+        if entry["digest"] != digest:
+            raise JournalMismatch(key)
+        return entry["payload"]
+
+    @contextlib.contextmanager
+    def _under_way(self, scope: str, kind: wire.EntryKind) -> Iterator[None]:
+        if kind == "branch":
+            yield
+            return
+        if scope in self._open:
+            raise RuntimeError(f"two calls at once in {scope or 'the workflow'!r}: use run.branch")
+        self._open.add(scope)
+        try:
+            yield
+        finally:
+            self._open.discard(scope)
+
+    def _entry(
+        self, kind: wire.EntryKind, key: str, digest: str, payload: Any, said: Announcement
+    ) -> wire.Entry:
+        size = len(json.dumps(payload, allow_nan=False))
+        if size > wire.MAX_PAYLOAD_BYTES:
+            raise PayloadTooLarge(key, size)
+        return {
+            "t": "entry",
+            "key": key,
+            "kind": kind,
+            "digest": digest,
+            "payload": payload,
+            "usage": said.usage,
+            "events": said.events,
+        }
+
+
+@contextlib.contextmanager
+def _inside(scope: str) -> Iterator[None]:
+    token = _scope.set(scope)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def digest_of(arguments: Any) -> str:
+    """sha256 of the arguments as JSON with sorted keys."""
+    text = json.dumps(arguments, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
