@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,15 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SCIENCE_ENV = CHECKOUT / ".venv-science"
 RUN_ID = "11111111-2222-3333-4444-555555555555"
 PATIENCE_S = 90.0
+NO_MODEL: wire.ModelSpec = {
+    "provider": "no-model",
+    "name": "no-model",
+    "base_url": None,
+    "api_key": None,
+    "timeout_s": 60.0,
+    "input_price": None,
+    "output_price": None,
+}
 
 
 @functools.cache
@@ -53,6 +62,9 @@ def start_message(work_dir: Path, task: str, **changes: Any) -> wire.Start:
         "data_roots": [],
         "code_threads": None,
         "limits": dataclasses.asdict(Limits()),
+        "code_approval": False,
+        "models": {"default": NO_MODEL},
+        "journal_entries": 0,
     }
     message.update(changes)
     return message  # type: ignore[return-value]  # the tests change single fields
@@ -69,12 +81,20 @@ class Heard:
     output_before: list[tuple[int, int]] = field(default_factory=list)
 
     def events(self, event_type: str) -> list[dict[str, Any]]:
-        return [m["data"] for m in self.messages if m.get("event_type") == event_type]
+        """Their data, in order: those that came alone and those that came with an entry."""
+        told = [event for message in self.messages for event in _events(message)]
+        return [event["data"] for event in told if event["event_type"] == event_type]
+
+    @property
+    def entries(self) -> list[wire.Entry]:
+        """What the engine has the supervisor store, as a later attempt gets it back."""
+        stored = [message for message in self.messages if message["t"] == "entry"]
+        return [{**entry, "events": []} for entry in stored]  # type: ignore[typeddict-item]  # read
 
     def kinds(self) -> list[str]:
-        """The messages by name, an event's type or its "t"; without those for the log."""
-        told = [message for message in self.messages if message["t"] != "log"]
-        return [message.get("event_type", message["t"]) for message in told]
+        """The messages by name, an event's type or its "t"; without those for the log. An entry
+        is told by the events that it brings."""
+        return [name for message in self.messages for name in _names(message)]
 
     @property
     def outcome(self) -> dict[str, Any]:
@@ -88,11 +108,24 @@ class Heard:
         return error
 
 
+def _events(message: dict[str, Any]) -> list[dict[str, Any]]:
+    if message["t"] == "entry":
+        return list(message["events"])
+    return [message] if message["t"] == "event" else []
+
+
+def _names(message: dict[str, Any]) -> list[str]:
+    if message["t"] in {"entry", "event"}:
+        return [event["event_type"] for event in _events(message)]
+    return [] if message["t"] == "log" else [message["t"]]
+
+
 class Supervisor:
     """Owns one engine process; ends with the `with` block, and so does the engine."""
 
-    def __init__(self, work_dir: Path, *, run_id: str = RUN_ID) -> None:
+    def __init__(self, work_dir: Path, *, run_id: str = RUN_ID, acknowledges: bool = True) -> None:
         self.work_dir = work_dir
+        self.acknowledges = acknowledges
         self.heard = Heard()
         self._known = workdir.list_files(work_dir, max_files=1000).files
         self._lines = wire.Lines()
@@ -136,6 +169,13 @@ class Supervisor:
     def send(self, message: wire.SupervisorMessage) -> None:
         self.channel.sendall(wire.encode(message))
 
+    def begin(self, task: str, *, journal: Sequence[wire.Entry] = (), **changes: Any) -> None:
+        """The start, and what earlier attempts finished."""
+        start = start_message(self.work_dir, task, **changes)
+        self.send({**start, "journal_entries": len(journal)})
+        for entry in journal:
+            self.send(entry)
+
     def cut_lifeline(self) -> None:
         os.close(self.lifeline)
         self.lifeline = -1
@@ -143,7 +183,7 @@ class Supervisor:
     def until(self, kind: str) -> dict[str, Any]:
         """Serve the engine until it says this; the message."""
         for message in self._serve():
-            if kind in {message["t"], message.get("event_type")}:
+            if kind in {message["t"], *_names(message)}:
                 return message
         raise AssertionError(f"no {kind}: {self.heard.messages} {self.heard.stderr!r}")
 
@@ -182,6 +222,8 @@ class Supervisor:
         self.heard.output_before.append((len(self.heard.stdout), len(self.heard.stderr)))
         if message["t"] == "collect":
             self._collect()
+        if message["t"] == "entry" and self.acknowledges:
+            self.send({"t": "stored", "key": message["key"]})
         return message
 
     def _collect(self) -> None:
@@ -227,10 +269,10 @@ def _environment(work_dir: Path) -> dict[str, str]:
     }
 
 
-def run(work_dir: Path, task: str, **changes: Any) -> Heard:
-    """One run from its start to its end."""
+def run(work_dir: Path, task: str, *, journal: Sequence[wire.Entry] = (), **changes: Any) -> Heard:
+    """One run from its start, with what earlier attempts finished, to its end."""
     with Supervisor(work_dir) as supervisor:
-        supervisor.send(start_message(work_dir, task, **changes))
+        supervisor.begin(task, journal=journal, **changes)
         return supervisor.until_the_end()
 
 
