@@ -22,6 +22,7 @@ class Channel:
         self._collected: asyncio.Queue[wire.Collected] = asyncio.Queue()
         self._collecting = asyncio.Lock()
         self._storing: dict[str, asyncio.Future[None]] = {}
+        self.halted = asyncio.Event()
 
     @classmethod
     async def over(cls, connected: socket.socket) -> Channel:
@@ -44,6 +45,8 @@ class Channel:
                     stored = self._storing.pop(message["key"])
                     if not stored.done():  # who waited was cancelled
                         stored.set_result(None)
+                case "halt":
+                    self.halted.set()
 
     def send(self, message: wire.EngineMessage) -> None:
         self._writer.write(wire.encode(message))

@@ -27,11 +27,15 @@ async def drive(connected: socket.socket) -> int:
     run.log("info", "engine_started", mode=run.mode, version=__version__, pid=os.getpid())
     pump = asyncio.create_task(_pump(channel))
     work = asyncio.create_task(_outcome_of(run))
+    halt = asyncio.create_task(_halt(channel, run.journal, work))
     stop.cancels(work)
     try:
         outcome = await work
     except asyncio.CancelledError:
-        return 128 + stop.signum
+        if stop.signum or not channel.halted.is_set():
+            return 128 + stop.signum
+        outcome = {"t": "outcome", "kind": "interrupted", "reason": "halted"}
+    halt.cancel()
     pump.cancel()  # first: the supervisor may close its end as soon as it has the outcome
     channel.send(outcome)
     await channel.close()
@@ -63,6 +67,13 @@ async def _pump(channel: Channel) -> None:
     except Exception:  # noqa: BLE001 - a process edge: who cannot be understood cannot supervise
         traceback.print_exc()
         os._exit(1)
+
+
+async def _halt(channel: Channel, journal: Journal, work: asyncio.Task[wire.Outcome]) -> None:
+    """When the supervisor says so: what a model call costs is not thrown away."""
+    await channel.halted.wait()
+    await journal.halt()
+    work.cancel()
 
 
 async def _outcome_of(run: Run) -> wire.Outcome:

@@ -7,6 +7,7 @@ at the same time is a branch with a name of its own.
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import hashlib
@@ -43,6 +44,9 @@ class Journal:
         self._keep = keep
         self._ordinals: collections.Counter[str] = collections.Counter()
         self._open: set[str] = set()  # scopes in which a call is under way
+        self._is_halted = False
+        self._models = 0  # model calls that have begun and have no entry yet
+        self._no_models = asyncio.Event()
 
     def payloads(self, kind: wire.EntryKind) -> list[Any]:
         """Of all finished calls of a kind, whatever attempt made them."""
@@ -70,12 +74,23 @@ class Journal:
         digest = digest_of(arguments)
         if key in self._entries:
             return self._finished(key, digest)
-        with self._under_way(scope, kind), _inside(f"{key}/"):
-            payload = await body()
-        entry = self._entry(kind, key, digest, payload, announce(payload))
-        await self._keep(entry)
+        if self._is_halted:
+            await asyncio.Event().wait()  # for ever: who halts us ends us
+        with self._counted(kind):
+            with self._under_way(scope, kind), _inside(f"{key}/"):
+                payload = await body()
+            entry = self._entry(kind, key, digest, payload, announce(payload))
+            await self._keep(entry)
         self._entries[key] = entry
         return payload
+
+    async def halt(self) -> None:
+        """Begin no call any more. Returns when no model call is in flight: each has reached its
+        entry, or failed."""
+        self._is_halted = True
+        while self._models:
+            self._no_models.clear()
+            await self._no_models.wait()
 
     def _next_key(self, name: str) -> str:
         ordinal = self._ordinals[name]
@@ -87,6 +102,16 @@ class Journal:
         if entry["digest"] != digest:
             raise JournalMismatch(key)
         return entry["payload"]
+
+    @contextlib.contextmanager
+    def _counted(self, kind: wire.EntryKind) -> Iterator[None]:
+        self._models += kind == "model"
+        try:
+            yield
+        finally:
+            self._models -= kind == "model"
+            if not self._models:
+                self._no_models.set()
 
     @contextlib.contextmanager
     def _under_way(self, scope: str, kind: wire.EntryKind) -> Iterator[None]:

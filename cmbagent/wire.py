@@ -114,6 +114,13 @@ class Stored(TypedDict):
     key: str
 
 
+class Halt(TypedDict):
+    """Begin no call any more. Model calls in flight may reach their entries, everything else
+    stops now; then comes an outcome: interrupted, "halted"."""
+
+    t: Literal["halt"]
+
+
 class CollectedFile(TypedDict):
     path: str
     kind: str
@@ -173,7 +180,7 @@ class Outcome(TypedDict):
 
 
 EngineMessage = EventMessage | Entry | Collect | Log | Outcome
-SupervisorMessage = Start | Entry | Stored | Collected
+SupervisorMessage = Start | Entry | Stored | Collected | Halt
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
