@@ -15,6 +15,14 @@ class RunStatus(models.TextChoices):
     CANCELLED = "cancelled"
 
 
+class StepStatus(models.TextChoices):
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
 S = RunStatus
 EDGES: dict[RunStatus, frozenset[RunStatus]] = {
     S.QUEUED: frozenset({S.RUNNING, S.PAUSED, S.CANCELLED, S.FAILED}),
@@ -34,3 +42,15 @@ FINAL = frozenset(RunStatus) - LIVE
 
 if set(EDGES) != set(RunStatus) or any(status in edges for status, edges in EDGES.items()):
     raise AssertionError("every run status needs its edges, and none to itself")
+
+# A step is where its run's log last said that it is; the log may say anything after anything.
+STEP_EVENTS: dict[str, StepStatus] = {
+    "step_started": StepStatus.RUNNING,
+    "step_completed": StepStatus.COMPLETED,
+    "step_failed": StepStatus.FAILED,
+    "step_skipped": StepStatus.SKIPPED,
+}
+STEP_ENDED = frozenset({StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.SKIPPED})
+
+if set(STEP_EVENTS.values()) | {StepStatus.PENDING} != set(StepStatus):
+    raise AssertionError("every status of a step is told by an event, or is the first")

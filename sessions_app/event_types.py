@@ -1,7 +1,7 @@
 """One class per type of event; unknown fields are refused. docs/events.md is made from it.
 
-The vocabulary is protocol.md's. Types that a later room brings (approvals, agents, plans) get
-their class when something emits them.
+The vocabulary is protocol.md's. Types that a later room brings (approvals, plans) get their class
+when something emits them.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 MAX_EVENT_BYTES = 32 * 1024
+MAX_STEP_CHARACTERS = 200
+MAX_STEPS = 100_000  # of one run
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # neither database nor JSON text takes these
 
 
@@ -23,6 +25,7 @@ class EventData(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     event_type: ClassVar[str]
     truncated: dict[str, dict[str, Any]] | None = None  # field -> {size, artifact}
+    _step: str | None = PrivateAttr(None)  # beside the data, not in it: a column of the log
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -32,6 +35,17 @@ class EventData(BaseModel):
     @classmethod
     def _storable(cls, data: Any) -> Any:
         return storable(data)
+
+    @property
+    def step(self) -> str | None:
+        """In which step of its run it was said."""
+        return self._step
+
+    def in_step(self, step: str | None) -> Self:
+        """The same, said in this step."""
+        placed = self.model_copy()
+        placed._step = None if step is None else storable(step)[:MAX_STEP_CHARACTERS]
+        return placed
 
     def stored(self) -> dict[str, Any]:
         """The JSON object that goes into the log."""
@@ -74,7 +88,8 @@ class RunStarted(EventData):
 
 
 class RunRecovered(EventData):
-    """The attempt before was interrupted; its code runs again from its start."""
+    """The attempt before was interrupted. What it finished stays finished; the call it was in is
+    made again, code from its start."""
 
     attempt: int
     reason: str
@@ -84,6 +99,15 @@ class RunPaused(EventData):
     """Stopped so that it can go on later."""
 
     by: str = ""
+
+
+class RunPostponed(EventData):
+    """Something is in its way that goes by: it goes on by itself after `until` (ISO 8601)."""
+
+    error_type: str
+    message: str
+    until: str
+    attempt: int
 
 
 class RunResumed(EventData):
@@ -132,11 +156,57 @@ class AgentMessage(EventData):
     content: str
 
 
+class AgentDelta(EventData):
+    """A part of what an agent is saying; the `agent_message` that follows replaces all of them."""
+
+    agent: str
+    content: str
+
+
 # -- work -------------------------------------------------------------------------------------
 class PhaseChanged(EventData):
     """What is going on now, for people."""
 
     phase: str
+
+
+class StepStarted(EventData):
+    """A step of the plan began, or began again after an interruption; counted from 1."""
+
+    index: int = Field(ge=0, le=MAX_STEPS)
+    title: str
+    agent: str = ""
+
+
+class StepCompleted(EventData):
+    """It is finished and is not done again."""
+
+    index: int = Field(ge=0, le=MAX_STEPS)
+    title: str
+    summary: str = ""
+
+
+class StepFailed(EventData):
+    """It ended without a result."""
+
+    index: int = Field(ge=0, le=MAX_STEPS)
+    title: str
+    error: str
+
+
+class StepSkipped(EventData):
+    """It is not needed any more."""
+
+    index: int = Field(ge=0, le=MAX_STEPS)
+    title: str
+
+
+class ToolCall(EventData):
+    """A tool was called and answered."""
+
+    tool_name: str
+    arguments: dict[str, Any]
+    result: str
 
 
 class CodeExecution(EventData):
@@ -165,6 +235,16 @@ class FilesUpdated(EventData):
     skipped: list[dict[str, str]] = Field(default_factory=list)
 
 
+class CostUpdate(EventData):
+    """A model answered: what that took, and the run so far. A cost nobody knows is null."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    total_cost_usd: float | None
+
+
 # -- trouble ----------------------------------------------------------------------------------
 class Error(EventData):
     """Something went wrong that did not end the run."""
@@ -177,14 +257,30 @@ EVENT_TYPES: dict[str, type[EventData]] = {
     cls.event_type: cls for cls in EventData.__subclasses__()
 }
 # What an engine may say of itself. The rest are facts that only the services may state.
-ENGINE_EVENT_TYPES = frozenset({"agent_message", "phase_changed", "code_execution", "error"})
+ENGINE_EVENT_TYPES = frozenset(
+    {
+        "agent_delta",
+        "agent_message",
+        "code_execution",
+        "cost_update",
+        "error",
+        "phase_changed",
+        "step_completed",
+        "step_failed",
+        "step_skipped",
+        "step_started",
+        "tool_call",
+    }
+)
 
 
-def parse_event(event_type: str, data: Any) -> EventData:
+def parse_event(event_type: str, data: Any, step: str | None = None) -> EventData:
     """The event an engine sent. Raises ValueError (pydantic's is one) when it is none."""
     if event_type not in ENGINE_EVENT_TYPES:
         raise ValueError(f"an engine cannot say {event_type!r}")
-    return EVENT_TYPES[event_type].model_validate(data)
+    if step is not None and not isinstance(step, str):
+        raise ValueError("a step is named by a text")
+    return EVENT_TYPES[event_type].model_validate(data).in_step(step)
 
 
 def storable(value: Any) -> Any:

@@ -15,12 +15,17 @@ from sessions_app.event_types import EVENT_TYPES, EventData
 from sessions_app.hints import send_hint_on_commit
 from sessions_app.models import Event, Session
 
-# Output does not move a session to the top of the list; talk, decisions and status do.
+# Work does not move a session to the top of the list; status, talk, decisions and the plan do.
 _MOVES_UPDATED_AT = frozenset(EVENT_TYPES) - {
+    "agent_delta",
+    "code_execution",
+    "cost_update",
+    "error",
+    "files_updated",
     "output",
     "phase_changed",
-    "files_updated",
     "session_expired",
+    "tool_call",
 }
 
 
@@ -48,6 +53,7 @@ def append_events(
                 session_id=session_id,
                 seq=seq,
                 run_id=run_id,
+                step=event.step,
                 event_type=event.event_type,
                 data=event.stored(),
                 created_at=now,
