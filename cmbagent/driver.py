@@ -26,7 +26,7 @@ async def drive(connected: socket.socket) -> int:
     run = Run(start, channel, Journal(entries, channel.keep), converse=converse)
     run.log("info", "engine_started", mode=run.mode, version=__version__, pid=os.getpid())
     pump = asyncio.create_task(_pump(channel))
-    work = asyncio.create_task(_outcome_of(run))
+    work = asyncio.create_task(outcome_of(run))
     halt = asyncio.create_task(_halt(channel, run.journal, work))
     stop.cancels(work)
     try:
@@ -76,7 +76,8 @@ async def _halt(channel: Channel, journal: Journal, work: asyncio.Task[wire.Outc
     work.cancel()
 
 
-async def _outcome_of(run: Run) -> wire.Outcome:
+async def outcome_of(run: Run) -> wire.Outcome:
+    """Have its workflow carried out, whatever becomes of it."""
     try:
         report = await workflows.find(run.mode)(run)
     except Interrupted as interruption:
