@@ -1,0 +1,1 @@
+"""A task on the terminal: `python -m cmbagent`, with the server's workflows and no server."""

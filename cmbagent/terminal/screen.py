@@ -1,0 +1,203 @@
+"""Shows what happens: as text for people, or each event as a line of JSON.
+
+As text, stdout has what the code printed and the answer, stderr how it came about: so the answer
+can be piped, and a question is all that stdout holds when nothing was printed before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol, TextIO
+
+from cmbagent.terminal.words import clock_time, harmless, money
+
+Data = Mapping[str, Any]
+
+_LEVELS = {
+    None: "no sandbox",
+    1: "sandbox level 1, bubblewrap",
+    2: "sandbox level 2, Landlock and seccomp",
+    3: "sandbox level 3: limits only, not confined",
+}
+_MAX_RESULT = 600  # characters of a tool's result that are shown
+
+
+class Screen(Protocol):
+    def show(self, event_type: str, data: Data, step: str | None = None) -> None:
+        """An event of docs/events.md."""
+
+    def ask(self, question: Data) -> None:
+        """A question that nobody could be asked."""
+
+
+class JsonScreen:
+    """One JSON object a line, each with event_type, timestamp, step and data."""
+
+    def __init__(self, stdout: TextIO) -> None:
+        self._stdout = stdout
+
+    def show(self, event_type: str, data: Data, step: str | None = None) -> None:
+        timestamp = datetime.now(UTC).isoformat()
+        event = {"event_type": event_type, "timestamp": timestamp, "step": step, "data": data}
+        _write(self._stdout, json.dumps(event, default=str) + "\n")
+
+    def ask(self, question: Data) -> None:
+        self.show("approval_requested", question)
+
+
+class TextScreen:
+    """What an agent says comes as it is written where somebody watches, else when it is whole."""
+
+    def __init__(self, stdout: TextIO, stderr: TextIO) -> None:
+        self._stdout, self._stderr = stdout, stderr
+        self._is_watched = stderr.isatty()
+        self._same_terminal = stderr.isatty() and stdout.isatty()
+        self._partial: tuple[str, str] = ("", "")  # who is speaking, and what came of it so far
+        self._last_words = ""
+        self._is_mid_line = False  # the code's output ended without a newline
+
+    def show(self, event_type: str, data: Data, step: str | None = None) -> None:
+        if event_type == "output":
+            self._output(data["stream"], data["text"])
+        elif event_type == "agent_delta":
+            self._delta(data["agent"], data["content"])
+        elif event_type == "agent_message":
+            self._message(data["agent"], data["content"])
+        elif event_type == "run_completed":
+            self._completed(data)
+        elif made := _LINES.get(event_type):
+            self._lines(made(data))
+
+    def ask(self, question: Data) -> None:
+        self._break_line()
+        _write(self._stdout, json.dumps(question) + "\n")
+
+    # -- what is said -------------------------------------------------------------------------
+    def _delta(self, agent: str, content: str) -> None:
+        if not self._is_watched:
+            return
+        speaker, said = self._partial
+        if speaker != agent or not said:
+            self._break_line()
+            _write(self._stderr, f"\n{harmless(agent)}: ")
+            said = ""
+        self._partial = (agent, said + content)
+        _write(self._stderr, harmless(content))
+
+    def _message(self, agent: str, content: str) -> None:
+        """Where its parts stand on the screen already, only what is missing of it is added."""
+        speaker, said = self._partial
+        self._partial, self._last_words = ("", ""), content
+        if speaker == agent and said and content.startswith(said):
+            _write(self._stderr, harmless(content[len(said) :]) + "\n")
+            return
+        self._break_line()
+        _write(self._stderr, "\n" * bool(said) + f"{harmless(agent)}: {harmless(content)}\n")
+
+    def _completed(self, data: Data) -> None:
+        """The answer, once: who watched has read the agent's last words."""
+        self._break_line()
+        answer = data["answer"] or data["summary"]
+        if not (self._same_terminal and answer == self._last_words):
+            _write(self._stdout, harmless(answer) + "\n")
+        self._lines([*data["costs"], _ended(data)])
+
+    # -- what happens -------------------------------------------------------------------------
+    def _output(self, stream: str, text: str) -> None:
+        self._end_partial()
+        _write(self._stdout if stream == "stdout" else self._stderr, harmless(text))
+        self._is_mid_line = not text.endswith("\n")
+
+    def _lines(self, lines: list[str]) -> None:
+        self._break_line()
+        for line in lines:
+            _write(self._stderr, f"· {harmless(line)}\n")
+
+    def _break_line(self) -> None:
+        self._end_partial()
+        if self._is_mid_line:
+            _write(self._stdout, "\n")
+            self._is_mid_line = False
+
+    def _end_partial(self) -> None:
+        if self._partial[1]:
+            _write(self._stderr, "\n")
+            self._partial = ("", "")
+
+
+def _write(file: TextIO, text: str) -> None:
+    """At once; a reader that went away does not end the run, its journal has everything."""
+    with contextlib.suppress(BrokenPipeError):
+        file.write(text)
+        file.flush()
+
+
+# -- events in a line or two ------------------------------------------------------------------
+def _started(data: Data) -> list[str]:
+    model = "No AI is used." if data["model"] == "no-model" else f"Model {data['model']}."
+    return [f"{model} {_LEVELS[data['sandbox_level']].capitalize()}."]
+
+
+def _recovered(data: Data) -> list[str]:
+    calls = data["finished_calls"]
+    number = "1 finished call is" if calls == 1 else f"{calls} finished calls are"
+    return [f"Going on from the journal: {number} not made again."]
+
+
+def _executed(data: Data) -> list[str]:
+    if data["ended_by"] == "exit":
+        ending = f"exit code {data['exit_code']}"
+    else:
+        ending = f"ended by {data['ended_by'].replace('_', ' ')}"
+    return [f"Ran {data['path']}: {ending} after {data['duration_s']:.1f} s"]
+
+
+def _called(data: Data) -> list[str]:
+    result = str(data["result"])
+    cut = result[:_MAX_RESULT] + " […]" * (len(result) > _MAX_RESULT)
+    return [f"{data['tool_name']}: {cut}"] if cut else [str(data["tool_name"])]
+
+
+def _collected(data: Data) -> list[str]:
+    made = [f"File {file['path']} ({file['size']:,} bytes)" for file in data["files"]]
+    left_out = [f"Left out {item['path']}: {item['reason']}" for item in data["skipped"]]
+    return made + left_out
+
+
+def _failed(data: Data) -> list[str]:
+    return [f"Failed: {data['message']}", *filter(None, [data["suggestion"]])]
+
+
+def _postponed(data: Data) -> list[str]:
+    until = clock_time(datetime.fromisoformat(data["until"]))
+    return [f"Waiting until {until} because: {data['message']}"]
+
+
+def _ended(data: Data) -> str:
+    ai = " No AI was used." * (data["model"] == "no-model")
+    cost = money(data["cost_usd"])
+    return f"Completed in {data['execution_time_s']:.1f} s, cost {cost}.{ai}"
+
+
+_LINES: dict[str, Callable[[Data], list[str]]] = {
+    "run_started": _started,
+    "run_recovered": _recovered,
+    "run_failed": _failed,
+    "run_postponed": _postponed,
+    "run_cancelled": lambda _: ["Stopped. The same command goes on from here."],
+    "phase_changed": lambda data: [data["phase"]],
+    "step_started": lambda data: [f"Step {data['index']}: {data['title']}"],
+    "step_completed": lambda data: [f"Step {data['index']} done: {data['title']}"],
+    "step_failed": lambda data: [f"Step {data['index']} failed: {data['error']}"],
+    "step_skipped": lambda data: [f"Step {data['index']} skipped: {data['title']}"],
+    "code_execution": _executed,
+    "tool_call": _called,
+    "files_updated": _collected,
+    "cost_update": lambda data: [
+        f"{data['model']}: {money(data['cost_usd'])}, together {money(data['total_cost_usd'])}"
+    ],
+    "error": lambda data: [f"{data['error_type']}: {data['message']}"],
+}
