@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register  # noqa: A004
 from django.db import OperationalError, connection
 
+from cmbagent.models import choosing
 from cmbagent_site.filesystems import NETWORK_FILE_SYSTEMS, file_system_of
 
 Messages = list[CheckMessage]
@@ -162,6 +163,38 @@ def redis_address_is_one() -> Messages:
             hint="Set it like redis://127.0.0.1:6379/0, or unset it to need no Redis.",
             id="cmbagent.E008",
         )
+    ]
+
+
+@site_check
+def models_can_be_used() -> Messages:
+    return [
+        Error(refusal.problem, hint=f"{refusal.field}: {refusal.remedy}", id="cmbagent.E012")
+        for refusal in choosing.problems(settings.MODEL_ENVIRONMENT)
+    ]
+
+
+@site_check
+def keys_are_used() -> Messages:
+    return [
+        Info(
+            f"{name} is set, but no model is chosen: no AI is used.",
+            hint="Set CMBAGENT_MODEL to the model's name, such as gpt-4o, or unset the other.",
+            id="cmbagent.I001",
+        )
+        for name in choosing.unused_keys(settings.MODEL_ENVIRONMENT)
+    ]
+
+
+@site_check
+def keys_travel_encrypted() -> Messages:
+    return [
+        Warning(
+            f"A key travels unencrypted to the address in {name}.",
+            hint="Use https://, unless nobody else can listen on the way.",
+            id="cmbagent.W001",
+        )
+        for name in choosing.keys_in_the_clear(settings.MODEL_ENVIRONMENT)
     ]
 
 

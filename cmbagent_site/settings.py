@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cmbagent.models.choosing import ModelEnvironment
 from cmbagent_site.environment import EnvironmentReader, boot_id, keep_private, secret_key
 from cmbagent_site.logging import logging_config
 
@@ -49,6 +50,9 @@ MAX_CONNECTIONS = env.integer("MAX_CONNECTIONS", 10_000, minimum=1)
 SESSION_TTL = env.optional_integer("SESSION_TTL", minimum=1)
 APPROVAL_TIMEOUT = env.optional_integer("APPROVAL_TIMEOUT", minimum=1)
 MAX_UPLOAD_BYTES = 200 * 2**20
+# Names, addresses and keys of models. It does not show its keys; what cannot be used in it is
+# refused by a check, and by the run that would need it (execution_app.model_choice).
+MODEL_ENVIRONMENT = ModelEnvironment(os.environ)
 
 # -- Django -----------------------------------------------------------------------------------
 SECRET_KEY_FILE = DATA_DIR / "secret_key"

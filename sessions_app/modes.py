@@ -4,22 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from django.conf import settings
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
 
 from sessions_app.errors import ConfigInvalid
+
+NO_MODEL = "no-model"
 
 
 class ModeConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Role = Literal["engineer", "researcher"]
+ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[!-~]+$")]
+
+
 class OneShotConfig(ModeConfig):
+    agent: Role = Field(
+        default="engineer",
+        description="Who does the task: the engineer writes Python, runs it and mends it; the "
+        "researcher writes a text with formulas. Without a model there is only the engineer.",
+    )
+    model: ModelName | None = Field(
+        default=None,
+        description="The AI model for every role, like gpt-4o or anthropic:claude-sonnet-4-5, or "
+        "no-model; null: as the operator chose.",
+    )
+    models: dict[Role, ModelName] = Field(
+        default_factory=dict, description="A model for one role; it goes before `model`."
+    )
+    maxRounds: int = Field(  # noqa: N815  the origin's name
+        default=25,
+        ge=1,
+        le=100,
+        description="How often a model is asked at most; then the run ends and keeps what it made.",
+    )
+    maxAttempts: int = Field(  # noqa: N815  the origin's name
+        default=6,
+        ge=1,
+        le=20,
+        description="How often code that a model wrote may fail before the run ends.",
+    )
+    instructions: str = Field(
+        default="",
+        max_length=8_000,
+        description="What the agent shall keep in mind beside the task, such as the style of "
+        "plots. Without a model it has no effect.",
+    )
     parameters: dict[str, float] = Field(
         default_factory=dict,
-        description="Values for the recipe, by parameter name; they win over nothing: "
-        "a value that contradicts the task's text is refused.",
+        description="Values for a recipe, by parameter name; they win over nothing: a value that "
+        "contradicts the task's text is refused. A model does not see them.",
     )
 
 
@@ -29,11 +67,21 @@ class Mode(BaseModel):
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
     id: str
     label: str
-    description: str
+    with_model: str = Field(exclude=True)  # what it does; {model} stands for the model's name
+    without_model: str = Field(exclude=True)
     supports_resume: bool
     supports_hitl: bool
     config: type[ModeConfig] = Field(exclude=True)
     examples: list[dict[str, Any]]
+
+    @computed_field  # type: ignore[prop-decorator]  # as its documentation does it
+    @property
+    def description(self) -> str:
+        """True for this server as it is set up now."""
+        name = settings.MODEL_ENVIRONMENT.default_name
+        if name == NO_MODEL:
+            return self.without_model
+        return self.with_model.format(model=name)
 
     @property
     def config_schema(self) -> dict[str, Any]:
@@ -49,8 +97,11 @@ MODES: dict[str, Mode] = {
         Mode(
             id="one-shot",
             label="One shot",
-            description="Runs the Python blocks of your task in order, or a recipe it asks for, "
-            "and keeps the output, plots and files. No AI model is used yet.",
+            with_model="An agent ({model}) writes Python for your task, runs it in the sandbox, "
+            "reads errors and plots, mends it and reports; output, plots and files are kept.",
+            without_model="Runs the Python blocks of your task in order, or a recipe it asks for, "
+            "and keeps the output, plots and files. No AI model is connected: nothing is written "
+            "by one.",
             supports_resume=True,
             supports_hitl=False,
             config=OneShotConfig,

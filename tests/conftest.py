@@ -16,6 +16,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoDbBlocker, Settings
 
+from cmbagent.models.choosing import ModelEnvironment
 from execution_app.models import Run
 from execution_app.statuses import FINAL, RunStatus
 from sessions_app.models import Session
@@ -54,6 +55,7 @@ def _own_folders(settings: Settings, tmp_path: Path) -> None:
     settings.SESSIONS_DIR = settings.DATA_DIR / "sessions"
     settings.BLOBS_DIR = settings.DATA_DIR / "blobs"
     settings.DATA_DIR.mkdir()
+    settings.MODEL_ENVIRONMENT = ModelEnvironment({})  # a developer's keys are not for tests
     settings.WHITENOISE_AUTOREFRESH = True  # else each client reads every static file there is
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
