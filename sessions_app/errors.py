@@ -39,3 +39,7 @@ class ConfigInvalid(SessionsError):
 
 class ConnectionLimitReached(SessionsError):
     """Too many connections are open. Close a tab or ask the operator to raise MAX_CONNECTIONS."""
+
+
+class StateChanged(SessionsError):
+    """Somebody else saved the session's state at the same moment. Read it again."""

@@ -31,6 +31,7 @@ from sessions_app.services.presence import (
     web_server,
 )
 from sessions_app.services.sessions import create_session, mark_deleted, move_session
+from sessions_app.services.state import save_state
 from sessions_app.services.tries import begin_try, end_tries
 
 __all__ = [
@@ -59,5 +60,6 @@ __all__ = [
     "retire_server",
     "retire_web_server",
     "revoke_token",
+    "save_state",
     "web_server",
 ]

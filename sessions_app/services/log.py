@@ -14,6 +14,7 @@ from django.utils import timezone
 from sessions_app.event_types import EVENT_TYPES, EventData
 from sessions_app.hints import send_hint_on_commit
 from sessions_app.models import Event, Session
+from sessions_app.services.state import note_progress
 
 # Work does not move a session to the top of the list; status, talk, decisions and the plan do.
 _MOVES_UPDATED_AT = frozenset(EVENT_TYPES) - {
@@ -43,6 +44,7 @@ def append_events(
     """
     now = now or timezone.now()
     with transaction.atomic():
+        note_progress(session_id, events)
         changes: dict[str, Any] = {"last_seq": F("last_seq") + len(events)}
         if any(event.event_type in _MOVES_UPDATED_AT for event in events):
             changes["updated_at"] = now
