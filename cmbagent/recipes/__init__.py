@@ -5,10 +5,24 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from cmbagent.recipes.document import Parameter, Recipe, parse_recipe
+from cmbagent import workdir
+from cmbagent.errors import NoRecipe
+from cmbagent.recipes.document import Parameter, Recipe, Value, parse_recipe
 from cmbagent.recipes.reading import read_parameters
 
-__all__ = ["Parameter", "Recipe", "find", "known", "parse_recipe", "read_parameters"]
+__all__ = [
+    "Parameter",
+    "Recipe",
+    "Value",
+    "data_files",
+    "find",
+    "known",
+    "named",
+    "parse_recipe",
+    "read_parameters",
+]
+
+_DATA = (".csv", ".tsv")
 
 
 @functools.cache
@@ -21,3 +35,18 @@ def known() -> tuple[Recipe, ...]:
 def find(task: str) -> Recipe | None:
     """The first recipe that the text of a task asks for."""
     return next((recipe for recipe in known() if recipe.is_asked_by(task)), None)
+
+
+def named(recipe_id: str) -> Recipe:
+    """Raises NoRecipe."""
+    for recipe in known():
+        if recipe.id == recipe_id:
+            return recipe
+    ids = ", ".join(recipe.id for recipe in known())
+    raise NoRecipe(f"There is no recipe {recipe_id!r}.", f"Use one of: {ids}.")
+
+
+def data_files(work_dir: Path) -> list[str]:
+    """The tables of a session that recipes can read, as paths in its work directory."""
+    paths = workdir.list_files(work_dir, max_files=workdir.MAX_LISTED).files
+    return sorted(path for path in paths if path.lower().endswith(_DATA))

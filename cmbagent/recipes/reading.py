@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from cmbagent.errors import EngineError, ParameterConflict, ParameterOutOfRange, ParameterUnknown
-from cmbagent.recipes.document import Form, Parameter, Recipe
-from cmbagent.recipes.notation import NUMBER, key, name_pattern, number_of, plain
+from cmbagent.errors import ParameterConflict, ParameterOutOfRange
+from cmbagent.recipes.choosing import (
+    agreed_choice,
+    chosen_file,
+    configured_choice,
+    read_choice,
+    read_file_name,
+)
+from cmbagent.recipes.document import Form, Parameter, Recipe, Value
+from cmbagent.recipes.notation import NUMBER, key, name_pattern, number_of
+from cmbagent.recipes.text import TAKEN, Text, is_other_word, not_understood
 
 _EQUALS = r"\s*(?::=|==|=|:)\s*"
 _VERBS = r"is|are|was|be|equals?|equal|set|fixed|held|kept|of"
@@ -42,7 +51,6 @@ _LEFT_OVER = re.compile(r"={1,2}|(?<![A-Za-z0-9_.^])[+-]?\s?\.?\d[\w.]*|(?<=[A-Z
 _NAME_BEFORE = re.compile(  # a word, then what may stand between it and its value
     r"[^\s,;!?=<>:]+(?:\s+(?:of|is|to|at|from|by|between|and|or|set|equal|than))*\s*[=<>:]*\s*$"
 )
-_TAKEN = "\x01"  # understood already; joins no names, is no space
 
 
 @dataclass(frozen=True)
@@ -55,17 +63,49 @@ class _Given:
 
 
 def read_parameters(
-    recipe: Recipe, task: str, configured: Mapping[str, object]
-) -> dict[str, float]:
-    """All parameters of the recipe by name, from the text, the run's configuration, the defaults.
+    recipe: Recipe, task: str, configured: Mapping[str, Any], *, files: Sequence[str] = ()
+) -> dict[str, Value]:
+    """All that the recipe's code reads, by name, from the text, the run's configuration, the
+    defaults. `files` are the paths that the session's work directory has.
 
-    Raises ParameterUnknown, ParameterOutOfRange, ParameterConflict; each names what it is about.
+    Raises ParameterUnknown, ParameterOutOfRange, ParameterConflict, InputMissing; each names what
+    it is about.
     """
-    values: dict[str, float] = {
-        parameter.name: parameter.default for parameter in recipe.parameters
-    }
+    text = Text(recipe, task)
+    of_numbers, others = _sorted_out(recipe, configured)
+    named_files = {each.name: read_file_name(text, each, files) for each in recipe.inputs}
+    reader = _Reader(text)
+    reader.prepare()
+    told = {each.name: read_choice(text, each) for each in recipe.choices}
+    values: dict[str, Value] = dict(
+        _numbers(recipe, [*reader.read(), *_configured(recipe, of_numbers)])
+    )
+    for choice in recipe.choices:
+        given = others.get(choice.name)
+        chosen = None if given is None else configured_choice(recipe, choice, given)
+        values[choice.name] = agreed_choice(choice, told[choice.name], chosen)
+    for each in recipe.inputs:
+        values[each.name] = chosen_file(
+            recipe, each, named_files[each.name], others.get(each.name), files
+        )
+    return values
+
+
+def _sorted_out(
+    recipe: Recipe, configured: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The configuration of the numbers, as it was written, and of the rest, by name."""
+    named = {key(name): each.name for each in recipe.choices for name in each.names}
+    named |= {key(each.name): each.name for each in recipe.inputs}
+    numbers = {name: value for name, value in configured.items() if key(name) not in named}
+    others = {named[key(name)]: value for name, value in configured.items() if key(name) in named}
+    return numbers, others
+
+
+def _numbers(recipe: Recipe, all_given: list[_Given]) -> dict[str, float | None]:
+    values = {parameter.name: parameter.default for parameter in recipe.parameters}
     chosen: dict[str, _Given] = {}
-    for given in [*_Reader(recipe, task).read(), *_configured(recipe, configured)]:
+    for given in all_given:
         _check_range(given)
         _check_agreement(chosen.setdefault(given.parameter.name, given), given)
         value = given.value
@@ -75,39 +115,35 @@ def read_parameters(
 
 # -- the text -----------------------------------------------------------------------------------
 class _Reader:
-    """Takes out of a text, longest names first, what it understands; `rest` is what is left."""
+    """Takes the numbers out of a text, longest names first."""
 
-    def __init__(self, recipe: Recipe, text: str) -> None:
-        self._recipe = recipe
-        self._text = self._rest = plain(text)
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self._recipe = text.recipe
 
-    def read(self) -> list[_Given]:
+    def prepare(self) -> None:
+        """Takes what needs no reading. Raises ParameterUnknown for what is not offered."""
         self._refuse_what_is_not_offered()
         for phrase in sorted(self._recipe.understood, key=len, reverse=True):
-            self._take_all(name_pattern(phrase))
-        self._take_all(_LIST_NUMBER)
+            self._text.take_all(name_pattern(phrase))
+        self._text.take_all(_LIST_NUMBER)
+
+    def read(self) -> list[_Given]:
         given = [*self._words(), *self._named()]
         self._refuse_what_is_left()
         return given
 
     def _refuse_what_is_not_offered(self) -> None:
         for words, advice in self._recipe.not_offered.items():
-            if name_pattern(words).search(self._text):
-                raise _not_understood(words, self._recipe, advice)
+            if name_pattern(words).search(self._text.whole):
+                raise self._text.not_understood(words, advice)
 
     def _words(self) -> Iterator[_Given]:
         for parameter in self._recipe.parameters:
+            advice = f"Give {parameter.name} = a number."
             for word, value in parameter.words.items():
-                for found in name_pattern(word).finditer(self._rest):
-                    self._refuse_negated(found, parameter)
-                    self._take(found.start(), found.end())
-                    yield _Given(parameter, value, found[0])
-
-    def _refuse_negated(self, found: re.Match[str], parameter: Parameter) -> None:
-        before = re.search(r"(?:\bnon|\bnot|\bisn t|\bn t)[\s-]*$", self._text[: found.start()])
-        if before:
-            quote = self._text[before.start() : found.end()]
-            raise _not_understood(quote, self._recipe, f"Give {parameter.name} = a number.")
+                for quote in self._text.taken_phrases(word, advice=advice):
+                    yield _Given(parameter, value, quote)
 
     def _named(self) -> Iterator[_Given]:
         named = [
@@ -117,9 +153,9 @@ class _Reader:
             for name in form.names
         ]
         for name, parameter, form in sorted(named, key=lambda each: len(each[0]), reverse=True):
-            for found in name_pattern(name).finditer(self._rest):
+            for found in name_pattern(name).finditer(self._text.rest):
                 given, end = self._assignment(name, parameter, form, found)
-                self._take(found.start(), end)
+                self._text.take(found.start(), end)
                 if given:
                     yield given
 
@@ -127,62 +163,51 @@ class _Reader:
         self, name: str, parameter: Parameter, form: Form, found: re.Match[str]
     ) -> tuple[_Given | None, int]:
         """The value that follows a name, and where it ends; None where it is only mentioned."""
-        connector = _CONNECTOR.match(self._rest, found.end())
+        connector = _CONNECTOR.match(self._text.rest, found.end())
         assert connector  # it matches the empty text
-        if not connector["equals"] and _is_other_word(name, found[0]):
+        if not connector["equals"] and is_other_word(name, found[0]):
             return None, found.start()
-        number = NUMBER.match(self._rest, connector.end())
+        number = NUMBER.match(self._text.rest, connector.end())
         if number is None:
             self._refuse_non_number(found, connector, parameter)
             return None, found.end()
         value, end = self._with_unit(parameter, form, found.start(), number)
-        quote = self._text[found.start() : end]
+        quote = self._text.whole[found.start() : end]
         return _Given(parameter, _converted(form, value), quote), end
 
     def _refuse_non_number(
         self, found: re.Match[str], connector: re.Match[str], parameter: Parameter
     ) -> None:
         """A name that is only mentioned is fine; one that is set to something else is not."""
-        after = self._rest[connector.end() :]
+        after = self._text.rest[connector.end() :]
         if _sets_a_value(connector, after):
-            quote = self._text[found.start() : connector.end()] + _first_word(after)
+            quote = self._text.whole[found.start() : connector.end()] + _first_word(after)
             advice = f"Give {parameter.name} a number."
-            raise _not_understood(quote.strip(), self._recipe, advice)
+            raise self._text.not_understood(quote.strip(), advice)
 
     def _with_unit(
         self, parameter: Parameter, form: Form, start: int, number: re.Match[str]
     ) -> tuple[float, int]:
         value, end = number_of(number), number.end()
-        quote = self._text[start : end + 12].strip()
-        if _EXPRESSION.match(self._rest, end):
+        quote = self._text.whole[start : end + 12].strip()
+        if _EXPRESSION.match(self._text.rest, end):
             advice = "Give one plain number, with a point for its decimals."
-            raise _not_understood(quote, self._recipe, advice)
-        if unit := _unit_at(parameter if form == parameter.forms[0] else None, self._rest, end):
+            raise self._text.not_understood(quote, advice)
+        if unit := _unit_at(
+            parameter if form == parameter.forms[0] else None, self._text.rest, end
+        ):
             return value * unit[0], unit[1]
-        like = _UNIT_LIKE.match(self._rest, end + len(_spaces(self._rest, end)))
-        if like or re.match(r"[A-Za-z_]", self._rest[end:]):
+        like = _UNIT_LIKE.match(self._text.rest, end + len(_spaces(self._text.rest, end)))
+        if like or re.match(r"[A-Za-z_]", self._text.rest[end:]):
             unit_of_it = f"in {parameter.unit}" if parameter.unit else "without a unit"
             advice = f"Give {parameter.name} {unit_of_it}."
-            raise _not_understood(quote, self._recipe, advice)
+            raise self._text.not_understood(quote, advice)
         return value, end
 
     def _refuse_what_is_left(self) -> None:
-        if found := _LEFT_OVER.search(self._rest):
-            quote = _phrase_around(self._text, found)
-            raise _not_understood(quote, self._recipe, _hint(self._recipe, quote))
-
-    def _take_all(self, pattern: re.Pattern[str]) -> None:
-        for found in pattern.finditer(self._rest):
-            self._take(found.start(), found.end())
-
-    def _take(self, start: int, end: int) -> None:
-        self._rest = self._rest[:start] + _TAKEN * (end - start) + self._rest[end:]
-
-
-def _is_other_word(name: str, found: str) -> bool:
-    """The English word "as" is no As, unless a "=" says so."""
-    letters, found_letters = (re.sub("[^A-Za-z]", "", each) for each in (name, found))
-    return len(letters) < 3 and letters != found_letters
+        if found := _LEFT_OVER.search(self._text.rest):
+            quote = _phrase_around(self._text.whole, found)
+            raise self._text.not_understood(quote, _hint(self._recipe, quote))
 
 
 def _sets_a_value(connector: re.Match[str], after: str) -> bool:
@@ -197,7 +222,7 @@ def _sets_a_value(connector: re.Match[str], after: str) -> bool:
 
 
 def _first_word(text: str) -> str:
-    return "".join(text.split(maxsplit=1)[:1]).rstrip(_TAKEN)
+    return "".join(text.split(maxsplit=1)[:1]).rstrip(TAKEN)
 
 
 def _spaces(text: str, start: int) -> str:
@@ -253,9 +278,11 @@ def _configured(recipe: Recipe, configured: Mapping[str, object]) -> Iterator[_G
     }
     for name, value in configured.items():
         quote = f"{name} = {value}"[:100]
+        if value is None and key(name) in forms and forms[key(name)][0].default is None:
+            continue  # as read_parameters says that it was not given
         if key(name) not in forms or isinstance(value, bool) or not isinstance(value, int | float):
             advice = "The configuration's `parameters` are numbers by these names."
-            raise _not_understood(quote, recipe, advice)
+            raise not_understood(quote, recipe, advice)
         parameter, form = forms[key(name)]
         yield _Given(parameter, _converted(form, value), quote)
 
@@ -266,12 +293,12 @@ def _check_range(given: _Given) -> None:
     fits = parameter.minimum <= value <= parameter.maximum
     if fits and not (parameter.integer and value != int(value)):
         return
+    default = "" if parameter.default is None else f" for {parameter.default:g}"
     raise ParameterOutOfRange(
         f"{parameter.name} = {value:g} {parameter.unit}".rstrip()
         + f" (from “{given.quote}”) is out of range: {parameter.name}, the {parameter.description},"
         f" can be {parameter.range}.",
-        f"Give {parameter.name} a value from {parameter.range}, or leave it out for "
-        f"{parameter.default:g}.",
+        f"Give {parameter.name} a value from {parameter.range}, or leave it out{default}.",
     )
 
 
@@ -281,10 +308,3 @@ def _check_agreement(first: _Given, second: _Given) -> None:
             f"{first.parameter.name} is given two values: “{first.quote}” and “{second.quote}”.",
             f"Give {first.parameter.name} once.",
         )
-
-
-def _not_understood(quote: str, recipe: Recipe, advice: str) -> EngineError:
-    names = ", ".join(f"{each.name} ({each.range})" for each in recipe.parameters)
-    return ParameterUnknown(
-        f"“{quote}” is not understood by the recipe “{recipe.title}”. It reads {names}.", advice
-    )

@@ -4,16 +4,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cmbagent import recipes
 from cmbagent.errors import EngineError, ParameterConflict, ParameterOutOfRange, ParameterUnknown
 
-(RECIPE,) = recipes.known()
-DEFAULTS = {parameter.name: parameter.default for parameter in RECIPE.parameters}
+RECIPE = recipes.named("cmb_power_spectrum")
+DEFAULTS: dict[str, Any] = {parameter.name: parameter.default for parameter in RECIPE.parameters}
+DEFAULTS |= {choice.name: choice.default for choice in RECIPE.choices}
 
 
-def read(text: str, **configured: object) -> dict[str, float]:
+def read(text: str, **configured: object) -> dict[str, Any]:
     """What differs from the defaults."""
     task = f"Compute the CMB power spectrum {text}"
     values = recipes.read_parameters(RECIPE, task, configured)
@@ -103,6 +106,43 @@ def test_h0_is_read(text: str) -> None:
 )
 def test_each_parameter_is_read(text: str, values: dict[str, float]) -> None:
     assert read(text) == pytest.approx(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "spectra"),
+    [
+        ("TT only", "TT"),
+        ("of the temperature", "TT"),
+        ("TT, TE and EE", None),
+        ("EE and TE", "TE,EE"),
+        ("spectra = EE, H0 = 67.36", "EE"),
+        ("spectra: TT,EE", "TT,EE"),
+        ("temperature–polarisation cross-correlation", "TE"),
+        ("E-mode and B-mode polarization", "EE,BB"),
+        ("Tee and bee", None),
+        ("", None),
+    ],
+)
+def test_the_spectra_are_chosen(text: str, spectra: str | None) -> None:
+    assert read(text) == ({} if spectra is None else {"spectra": spectra})
+
+
+def test_the_configuration_chooses_spectra_too() -> None:
+    assert read("", spectra="EE, TT") == {"spectra": "TT,EE"}
+    assert read("EE and TT", spectra="TT,EE") == {"spectra": "TT,EE"}
+    assert isinstance(refusal("EE", spectra="TT"), ParameterConflict)
+
+
+@pytest.mark.parametrize("value", ["XX", "", "TT,XX", 3, ["TT"]])
+def test_what_is_no_spectrum_is_refused_by_name(value: object) -> None:
+    error = refusal("", spectra=value)
+    assert isinstance(error, ParameterUnknown)
+    assert "any of TT, TE, EE, BB" in error.suggestion
+
+
+@pytest.mark.parametrize("text", ["spectra = XX", "without EE", "no polarization", "not TT"])
+def test_a_choice_that_cannot_be_made_is_refused(text: str) -> None:
+    assert isinstance(refusal(text), ParameterUnknown)
 
 
 def test_lmax_is_a_whole_number() -> None:
