@@ -6,6 +6,8 @@ entries of the run's journal, and an attempt after an interruption gets them bac
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import asdict
@@ -30,7 +32,9 @@ from cmbagent.execution import (
 from cmbagent.journal import Announcement, Journal
 from cmbagent.wire import CollectedFile, Start
 
+NO_MODEL = "no-model"
 MAX_SAID = 16_000  # characters of one message; an event is at most 32 KB, escapes included
+MAX_TOLD = 4_000  # of a tool's argument or result
 MAX_SUMMARY = 2_000
 
 _step: ContextVar[str | None] = ContextVar("step", default=None)
@@ -96,10 +100,19 @@ class Run:
         """What the run has made so far, by path."""
         return [self._files[path] for path in sorted(self._files)]
 
+    @property
+    def executions(self) -> list[Execution]:
+        """What was executed so far, whatever attempt did it, by number."""
+        done = map(_execution_of, self.journal.payloads("execution"))
+        return sorted(done, key=lambda execution: execution.number)
+
     def model(self, role: str) -> wire.ModelSpec:
         """Which model an agent of this role uses."""
         models = self._start["models"]
         return models.get(role, models["default"])
+
+    def uses_ai(self, role: str) -> bool:
+        return self.model(role)["provider"] != NO_MODEL
 
     # -- what is told, and may be told again after an interruption ------------------------------
     def emit(self, event_type: str, **data: Any) -> None:
@@ -163,12 +176,13 @@ class Run:
     async def tool(self, name: str, arguments: dict[str, Any], body: Body) -> Any:
         """A call with an effect that no agent asked for; `body` returns JSON."""
 
-        def announce(result: Any) -> Announcement:
-            return self.announcing(
-                "tool_call", tool_name=name, arguments=arguments, result=str(result)
-            )
-
-        return await self.journal.once("tool", f"tool:{name}", arguments, body, announce=announce)
+        return await self.journal.once(
+            "tool",
+            f"tool:{name}",
+            arguments,
+            body,
+            announce=lambda result: self.announcing_tool(name, arguments, result),
+        )
 
     async def say(self, agent: str, content: str) -> None:
         """A message of an agent to the people who follow the session, once."""
@@ -193,7 +207,7 @@ class Run:
         answer: Answer = await self.journal.once("answer", "ask", question, body)
         return answer
 
-    async def execute(self, block: Block, *, phase: str) -> Execution:
+    async def execute(self, block: Block) -> Execution:
         """Run a block in the sandbox and have the files it made collected. Its code is kept
         beside them. A block that fails is told by the returned execution; one that could not be
         run raises SandboxUnavailable, EnvironmentFailed, WorkDirectoryUnusable or NotApproved,
@@ -201,7 +215,7 @@ class Run:
 
         async def body() -> dict[str, Any]:
             await self._approve(block)
-            execution = await self._execute(block, phase)
+            execution = await self._execute(block)
             collected = await self._link.collect()
             return {"execution": asdict(execution), "files": collected["files"]}
 
@@ -213,7 +227,19 @@ class Run:
             "execution", "execute", arguments, body, announce=announce
         )
         self._note_files(payload["files"])
-        return Execution(**payload["execution"])
+        return _execution_of(payload)
+
+    async def keep_text(self, name: str, text: str) -> str:
+        """Keep a text as a file of the run; its path. Raises WorkDirectoryUnusable."""
+        path = f"{self._start['run_dir']}/{name}"
+
+        async def body() -> list[CollectedFile]:
+            self._write(path, text)
+            return (await self._link.collect())["files"]
+
+        arguments = {"path": path, "sha256": hashlib.sha256(_encoded(text)).hexdigest()}
+        self._note_files(await self.journal.once("tool", f"keep:{name}", arguments, body))
+        return path
 
     def announcing(self, event_type: str, **data: Any) -> Announcement:
         """An event that is stored together with the entry that it announces."""
@@ -224,6 +250,15 @@ class Run:
         if len(content) > MAX_SAID:
             content = content[:MAX_SAID] + " […]"
         return self.announcing("agent_message", agent=agent, role="assistant", content=content)
+
+    def announcing_tool(self, name: str, arguments: dict[str, Any], result: Any) -> Announcement:
+        text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+        return self.announcing(
+            "tool_call",
+            tool_name=name,
+            arguments={key: _cut(value) for key, value in arguments.items()},
+            result=_cut(text),
+        )
 
     # -- executing ------------------------------------------------------------------------------
     async def _approve(self, block: Block) -> None:
@@ -238,15 +273,16 @@ class Run:
                 "Change the task, then start it again.",
             )
 
-    async def _execute(self, block: Block, phase: str) -> Execution:
+    async def _execute(self, block: Block) -> Execution:
         await science_environment(Path(self._start["science_env"]), self._tell_phase)
-        self._tell_phase(phase)
         number = self._free_number()
+        self._tell_phase(f"Running block {number}")
         self._numbers.add(number)
         try:
-            path = self._write_block(block, number)
+            path = f"{self._start['run_dir']}/block-{number}.py"
+            self._write(path, block.code)
             await self._link.flush()
-            execution = await run_block(self._start, path, block.parameters)
+            execution = await run_block(self._start, number, path, block.parameters)
         finally:
             self._numbers.discard(number)
         if execution.was_killed:
@@ -264,21 +300,32 @@ class Run:
     def _tell_phase(self, phase: str) -> None:
         self.emit("phase_changed", phase=phase)
 
-    def _write_block(self, block: Block, number: int) -> str:
-        path = f"{self._start['run_dir']}/block-{number}.py"
-        code = block.code.encode("utf-8", "surrogatepass")
+    def _write(self, path: str, text: str) -> None:
+        uid = self._start["sandbox"]["uid"]
         try:
-            workdir.write_new(self.work_dir, path, code, uid=self._start["sandbox"]["uid"])
+            workdir.write_new(self.work_dir, path, _encoded(text), uid=uid)
         except (workdir.Unsafe, OSError) as error:
             raise WorkDirectoryUnusable(
-                f"The code of the block could not be kept as {path}: {error}.",
+                f"{path} could not be written: {error}.",
                 f"Let code leave {self._start['run_dir']} alone and some room on the disk.",
             ) from error
-        return path
 
     def _note_files(self, files: list[CollectedFile]) -> None:
         for file in files:
             self._files[file["path"]] = file
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _cut(value: Any) -> Any:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if len(text) <= MAX_TOLD else text[:MAX_TOLD] + " […]"
+
+
+def _execution_of(payload: dict[str, Any]) -> Execution:
+    return Execution(**{**payload["execution"], "files": payload["files"]})
 
 
 def _told(payload: dict[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,18 @@ class NoRecipe(EngineError):
     error_type = "no_recipe"
 
 
+class ModelNeeded(EngineError):
+    """What is asked for can only be done by a model, and none is connected."""
+
+    error_type = "model_needed"
+
+
+class InputMissing(EngineError):
+    """A file that the task is about is not there, or it is not clear which one is meant."""
+
+    error_type = "input_missing"
+
+
 class ParameterUnknown(EngineError):
     """Something that sets a value was not understood: its name, its value or its unit."""
 
@@ -148,6 +160,18 @@ class NotApproved(EngineError):
     """A person said no."""
 
     error_type = "not_approved"
+
+
+class AttemptsExhausted(EngineError):
+    """The model's code failed as often as it may."""
+
+    error_type = "attempts_exhausted"
+
+
+class RoundsExhausted(EngineError):
+    """The model was asked as often as it may be, and gave no answer."""
+
+    error_type = "rounds_exhausted"
 
 
 class InternalError(EngineError):

@@ -8,14 +8,14 @@ import json
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cmbagent import environment, wire
 from cmbagent.background import in_thread
 from cmbagent.errors import EnvironmentFailed, SandboxUnavailable
-from cmbagent.relay import Relay
+from cmbagent.relay import CONSOLE, Relay
 from cmbagent.sandbox import Ending, Jail, Launched, Limits, SandboxFailed, launch
 
 LOCKFILE = Path(__file__).resolve().parent.parent / "requirements" / "science.txt"
@@ -33,15 +33,21 @@ class Block:
 
 @dataclass(frozen=True)
 class Execution:
-    """How one block ended. `path` is relative to the work directory; a block that was killed has
-    no exit code; `error` is the last line it wrote to stderr, if it ended by itself."""
+    """How the block of this number ended. `path` is relative to the work directory; a block that
+    was killed has no exit code; `error` is the last line it wrote to stderr, if it ended by itself;
+    of `stdout` and `stderr` the begin and the end; `files` are new or changed since the block
+    before."""
 
+    number: int
     path: str
     exit_code: int | None
     duration_s: float
     ended_by: str
     signal: int | None
     error: str
+    stdout: str
+    stderr: str
+    files: list[wire.CollectedFile] = field(default_factory=list)
 
     @property
     def succeeded(self) -> bool:
@@ -75,7 +81,9 @@ async def science_environment(path: Path, tell: Callable[[str], None]) -> None:
         )
 
 
-async def run_block(start: wire.Start, path: str, parameters: dict[str, Any] | None) -> Execution:
+async def run_block(
+    start: wire.Start, number: int, path: str, parameters: dict[str, Any] | None
+) -> Execution:
     """Run the file at `path` (relative to the work directory) until its whole tree has ended.
     Cancelling stops it."""
     limits = Limits(**start["limits"])
@@ -91,13 +99,17 @@ async def run_block(start: wire.Start, path: str, parameters: dict[str, Any] | N
     )
     relay.launched()
     ending = await _until_the_end(launched, relay)
+    stdout, stderr = (relay.printed[stream] for stream in CONSOLE)
     return Execution(
+        number=number,
         path=path,
         exit_code=ending.exit_code,
         duration_s=round(ending.duration_s, 3),
         ended_by=ending.ended_by,
         signal=ending.signal,
-        error=_last_line(relay.stderr_tail()) if ending.ended_by == "exit" else "",
+        error=_last_line(stderr.end()) if ending.ended_by == "exit" else "",
+        stdout=stdout.text(),
+        stderr=stderr.text(),
     )
 
 
@@ -128,10 +140,9 @@ async def _until_the_end(launched: Launched, relay: Relay) -> Ending:
 
 def _jail(start: wire.Start) -> Jail:
     sandbox, science_env = start["sandbox"], start["science_env"]
-    assert sandbox["level"] is not None  # refuse_without_sandbox came first
     readable = [*sandbox["readable"], science_env, *_interpreter(Path(science_env))]
     return Jail(
-        level=sandbox["level"],
+        level=sandbox["level"] or 3,  # none: a person approved it, or it was refused before
         work_dir=start["work_dir"],
         readable=tuple(dict.fromkeys([*readable, *start["data_roots"]])),
         uid=sandbox["uid"],

@@ -12,7 +12,31 @@ from collections.abc import Callable
 
 CONSOLE = (1, 2)  # our own stdout and stderr: the supervisor reads them
 _CHUNK = 64 * 1024
-_TAIL = 4096
+_HEAD = 4_000  # bytes of each stream that are kept from its begin, and from its end
+_TAIL = 8_000
+
+
+class Excerpt:
+    """The begin and the end of what was printed, however long it was."""
+
+    def __init__(self) -> None:
+        self._head = self._tail = b""
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        room = _HEAD - len(self._head)
+        self._head += data[:room]
+        self._tail = (self._tail + data[room:])[-_TAIL:]
+        self._size += len(data)
+
+    def text(self) -> str:
+        left_out = self._size - len(self._head) - len(self._tail)
+        if not left_out:
+            return _decoded(self._head + self._tail)
+        return f"{_decoded(self._head)}\n[… {left_out:,} bytes …]\n{_decoded(self._tail)}"
+
+    def end(self) -> str:
+        return _decoded(self._head + self._tail)[-_TAIL:]
 
 
 class Relay:
@@ -24,7 +48,7 @@ class Relay:
         self._ended, self._end = os.pipe()
         self._console = dict(zip((out, err), CONSOLE, strict=True))
         self._left = max_bytes
-        self._tail = b""
+        self.printed = {stream: Excerpt() for stream in CONSOLE}
 
     def launched(self) -> None:
         """The code has its ends of the pipes now: without ours, its end is their end."""
@@ -39,9 +63,6 @@ class Relay:
     @property
     def is_over_limit(self) -> bool:
         return self._left < 0
-
-    def stderr_tail(self) -> str:
-        return self._tail.decode("utf-8", "backslashreplace")
 
     def run(self, on_limit: Callable[[], None]) -> None:
         """Returns when both pipes are at their end or the tree has ended. `on_limit` is called
@@ -75,13 +96,17 @@ class Relay:
 
     def _relay(self, pipe: int, size: int, on_limit: Callable[[], None]) -> int:
         data = os.read(pipe, size)
-        if self._console[pipe] == CONSOLE[1]:
-            self._tail = (self._tail + data)[-_TAIL:]
-        _write_all(self._console[pipe], data[: max(self._left, 0)])
+        allowed = data[: max(self._left, 0)]
+        self.printed[self._console[pipe]].add(allowed)
+        _write_all(self._console[pipe], allowed)
         was_over, self._left = self.is_over_limit, self._left - len(data)
         if self.is_over_limit and not was_over:
             on_limit()
         return len(data)
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace").replace("\0", "\ufffd")
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

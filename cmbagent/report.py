@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cmbagent import workdir
+from cmbagent.wire import Usage
 
 RESULT_FILE = "result.json"
 _MAX_VALUE_BYTES = 32 * 1024
 _MAX_DEPTH = 32
-
-Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -26,37 +26,44 @@ class Report:
     result: dict[str, Any]
 
 
-class ResultFile:
-    """The JSON that code may leave as result.json in the work directory to name its result.
+def result_value(work_dir: Path, made: Collection[str]) -> dict[str, Any]:
+    """{"value": …} when code of this run left a result.json that is JSON, small and not too deep,
+    or {}. `made` are the paths of what the run made: another run's result is not this one's."""
+    if RESULT_FILE not in made:
+        return {}
+    try:
+        value = json.loads(_read(work_dir), parse_constant=str, parse_float=_finite)
+    except (workdir.Unsafe, OSError, ValueError, RecursionError):
+        return {}
+    return {"value": value} if _depth(value) <= _MAX_DEPTH else {}
 
-    Made before the code runs: a file that is there already and stays as it is belongs to an
-    earlier run.
-    """
 
-    def __init__(self, work_dir: Path) -> None:
-        self._work_dir = work_dir
-        self._before, _ = self._read()
+def about_models(usages: list[Usage]) -> str:
+    """For people: "gpt-4o, 3 rounds, $0.0123"."""
+    names = ", ".join(dict.fromkeys(usage["model"] for usage in usages))
+    rounds = "1 round" if len(usages) == 1 else f"{len(usages)} rounds"
+    return f"{names}, {rounds}, {_money(total_cost(usages))}"
 
-    def value(self) -> dict[str, Any]:
-        """{"value": …} when this run left a result that is JSON, small and not too deep; or {}."""
-        stamp, data = self._read()
-        if stamp is None or stamp == self._before or len(data) > _MAX_VALUE_BYTES:
-            return {}
-        try:
-            value = json.loads(data, parse_constant=str, parse_float=_finite)
-        except (ValueError, RecursionError):
-            return {}
-        return {"value": value} if _depth(value) <= _MAX_DEPTH else {}
 
-    def _read(self) -> tuple[Stamp | None, bytes]:
-        try:
-            descriptor = workdir.open_regular(self._work_dir, RESULT_FILE)
-        except (workdir.Unsafe, OSError):
-            return None, b""
-        with os.fdopen(descriptor, "rb") as file:
-            facts = os.fstat(descriptor)
-            stamp = facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
-            return stamp, file.read(_MAX_VALUE_BYTES + 1)
+def total_cost(usages: list[Usage]) -> float | None:
+    """In USD; None when the cost of any is unknown."""
+    known = [cost for usage in usages if (cost := usage["cost_usd"]) is not None]
+    return math.fsum(known) if len(known) == len(usages) else None
+
+
+def _money(cost: float | None) -> str:
+    if cost is None:
+        return "cost unknown"
+    return f"${cost:.2f}" if cost >= 1 or cost == 0 else f"${cost:.2g}"
+
+
+def _read(work_dir: Path) -> bytes:
+    """Raises Unsafe, OSError, ValueError for more than a value may have."""
+    with os.fdopen(workdir.open_regular(work_dir, RESULT_FILE), "rb") as file:
+        data = file.read(_MAX_VALUE_BYTES + 1)
+    if len(data) > _MAX_VALUE_BYTES:
+        raise ValueError("too much for a value")
+    return data
 
 
 def _finite(text: str) -> float | str:

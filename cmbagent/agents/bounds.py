@@ -1,0 +1,81 @@
+"""What an agent may use up before it must come to an end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_ai import RunContext, ToolCallPart, ToolDefinition
+from pydantic_ai.capabilities import AbstractCapability
+
+from cmbagent.context import Run
+from cmbagent.errors import AttemptsExhausted, RoundsExhausted
+
+MAX_ROUNDS = 25  # requests to the model, unless the session says otherwise
+MAX_ATTEMPTS = 6  # executions that fail
+_MAX_NAMED = 12
+
+
+@dataclass
+class Bounds(AbstractCapability[Run]):
+    """Counts what the journal replays too: a run that goes on has used what it used before."""
+
+    run: Run
+    rounds: int
+    attempts: int
+    failures: int = 0
+
+    @classmethod
+    def of(cls, run: Run) -> Bounds:
+        rounds = run.config.get("maxRounds", MAX_ROUNDS)
+        return cls(run, rounds, run.config.get("maxAttempts", MAX_ATTEMPTS))
+
+    def last_round(self, context: RunContext[Run]) -> str | None:
+        """An instruction for the last request."""
+        if context.run_step < self.rounds:
+            return None
+        return (
+            "This is your last round: no tool will be run any more. Answer now with what you have, "
+            "and say plainly what is unfinished."
+        )
+
+    async def wrap_tool_execute(
+        self,
+        ctx: RunContext[Run],
+        *,
+        call: ToolCallPart,
+        tool_def: ToolDefinition,
+        args: dict[str, Any],
+        handler: Any,
+    ) -> Any:
+        if ctx.run_step >= self.rounds:
+            raise self.rounds_exhausted()
+        result = await handler(args)
+        if isinstance(result, dict) and result.get("succeeded") is False:
+            self._count_failure(result)
+        return result
+
+    def rounds_exhausted(self) -> RoundsExhausted:
+        return RoundsExhausted(
+            f"The model was asked {self.rounds} times, which is as often as it may be, and had not "
+            f"finished. {self._kept()}",
+            "Start the task again with a larger maxRounds, or ask for less at once.",
+        )
+
+    def _count_failure(self, result: dict[str, Any]) -> None:
+        self.failures += 1
+        if self.failures >= self.attempts:
+            times = "once" if self.failures == 1 else f"{self.failures} times"
+            raise AttemptsExhausted(
+                f"The model's code failed {times}, which is as often as it may. The last, "
+                f"{result['path']}, {result['ending']} {self._kept()}",
+                "Read the end of the console, then start the task again with a larger maxAttempts "
+                "or say in the task what the model got wrong.",
+            )
+
+    def _kept(self) -> str:
+        paths = [file["path"] for file in self.run.files]
+        if not paths:
+            return "No file was made."
+        more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
+        return f"What was made is kept: {', '.join(paths[:_MAX_NAMED])}{more}."
