@@ -31,7 +31,7 @@ def runtime_dir() -> Path:
 
 
 @contextlib.contextmanager
-def _short_path(name: str) -> Iterator[str]:
+def short_path(name: str) -> Iterator[str]:
     folder = os.open(runtime_dir(), os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{folder}/{name}"
@@ -47,7 +47,7 @@ def listen() -> socket.socket:
     """The socket of this process's supervisor."""
     remove_socket(os.getpid())
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    with _short_path(socket_name(os.getpid())) as path:
+    with short_path(socket_name(os.getpid())) as path:
         listener.bind(path)
     return listener
 
@@ -66,7 +66,7 @@ def is_supervising(pid: int) -> bool:
     """Ask its socket: a number alone may be another process's by now."""
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as asker,
-        _short_path(socket_name(pid)) as path,
+        short_path(socket_name(pid)) as path,
     ):
         try:
             asker.connect(path)
@@ -88,7 +88,7 @@ def _send(pid: int, word: bytes) -> None:
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender,
         contextlib.suppress(OSError),
-        _short_path(socket_name(pid)) as path,
+        short_path(socket_name(pid)) as path,
     ):
         sender.sendto(word, path)
 

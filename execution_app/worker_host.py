@@ -1,4 +1,5 @@
-"""The parent of a host's workers: starts the clusters, watches over supervisors, reaps, drains.
+"""The parent of a host's workers: starts template and clusters, watches over supervisors, reaps,
+drains.
 
 Nothing that must happen stands in the run queue: every worker may be busy for hours, and an
 expired lease is still taken back within seconds, from here.
@@ -27,13 +28,14 @@ from redis.exceptions import RedisError
 from execution_app import control, sandbox
 from execution_app.bells import ring_bell, schedule_chores
 from execution_app.cluster import become_subreaper, die_with_parent
-from execution_app.engine_process import children_of
+from execution_app.process_tree import children_of
 from execution_app.services import (
     expire_sessions,
     reap_runs,
     release_dead_supervisor,
     waiting_for_a_worker,
 )
+from execution_app.template_keeper import TemplateKeeper
 from sessions_app.models import HEARTBEAT_SECONDS, Server
 from sessions_app.services import (
     beat,
@@ -61,6 +63,7 @@ class WorkerHost:
     def __init__(self) -> None:
         self._stopping = False
         self._clusters: dict[str, subprocess.Popen[bytes]] = {}
+        self._template: TemplateKeeper | None = None
         self._server: Server | None = None
         self._report: dict[str, int | str | None] = {}
         self._reached_since: float | None = None  # the database, without a failure since
@@ -83,6 +86,8 @@ class WorkerHost:
         self._report = sandbox.probe_host()
         logger.info("worker_host_started", workers=settings.WORKERS, **self._report)
         self._quietly(schedule_chores)
+        self._template = TemplateKeeper()  # before the workers, who are told of it
+        self._template.watch()
         for name in CLUSTERS:
             self._start(name)
 
@@ -107,6 +112,8 @@ class WorkerHost:
             time.sleep(CALM_SECONDS)
 
     def _watch(self) -> None:
+        if self._template is not None:
+            self._template.watch()
         for name, cluster in list(self._clusters.items()):
             if cluster.poll() is not None:
                 logger.warning("cluster_died", cluster=name, status=cluster.returncode)
@@ -123,9 +130,13 @@ class WorkerHost:
         logger.warning("supervisor_died", supervisor=pid, runs=released)
 
     def _end_strays(self) -> None:
-        """We are a subreaper: what killed workers leave behind comes to us and ends here."""
-        ours = {cluster.pid for cluster in self._clusters.values()}
-        for pid in children_of(os.getpid()) - ours:
+        """We are a subreaper: what killed workers leave behind comes to us and ends here. Not the
+        engines of a killed template: their supervisors live."""
+        children = children_of(os.getpid()) - {cluster.pid for cluster in self._clusters.values()}
+        if self._template is not None:
+            self._template.bury_adopted(children)
+            children -= {self._template.pid, *self._template.engines}
+        for pid in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
@@ -207,6 +218,8 @@ class WorkerHost:
                 cluster.kill()  # and with it all its processes
                 cluster.wait(5)
         self._clusters.clear()
+        if self._template is not None:
+            self._template.stop()
         self._end_strays()
 
     def _quietly(self, action: Callable[[], object]) -> None:
