@@ -16,7 +16,7 @@ from tests.endpoint.conversation import Conversation
 from tests.endpoint.minds import Reply
 
 MEGABYTE = 2**20
-TRANSPORT = ("silent", "stalled", "cut", "not_json", "wrong_shape", "slow", "too_long")
+TRANSPORT = ("silent", "stalled", "cut", "not_json", "wrong_shape", "slow")
 REPLIES = (
     "garbage_arguments",
     "unknown_tool",
@@ -26,6 +26,7 @@ REPLIES = (
     "strange_arguments",
     "empty",
     "filtered",
+    "too_long",
 )
 
 
@@ -127,6 +128,9 @@ def reply_of(fault: Fault, spoken: Conversation, sound: Reply) -> Reply:
     match fault.kind:
         case "garbage_arguments" | "endless" | "strange_arguments":
             return Reply("", [("run_python", code[fault.kind])])
+        case "too_long":  # the limit of tokens cut it
+            calls = [(name, text[: len(text) // 2]) for name, text in sound.calls]
+            return Reply(sound.text[: len(sound.text) // 2], calls)
         case "unknown_tool":
             return Reply("", [("launch_rocket", '{"where": "up"}')])
         case "huge":

@@ -97,7 +97,6 @@ class Answer:
 
     @classmethod
     def to(cls, reply: Reply, style: Personality, tokens: Tokens) -> Answer:
-        text = reply.text if style.text_before_calls or not reply.calls else ""
         calls = [
             {
                 "id": style.new_call_id(),
@@ -106,7 +105,7 @@ class Answer:
             }
             for name, arguments in reply.calls
         ]
-        return cls(f"chatcmpl-{secrets.token_hex(12)}", style, text, calls, tokens)
+        return cls(f"chatcmpl-{secrets.token_hex(12)}", style, reply.text, calls, tokens)
 
     def whole(self) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": self.text or None}

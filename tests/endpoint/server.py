@@ -152,6 +152,8 @@ class Endpoint:
         if not request.authorized:
             raise Refused("the Authorization header is missing or wrong")
         reply = minds.answer(spoken, parallel=self.style.parallel_calls)
+        if reply.calls and not self.style.text_before_calls:
+            reply.text = ""
         if fault is not None:
             reply = faults.reply_of(fault, spoken, reply)
         tokens = Tokens(prompt=100 * spoken.number, completion=10 + spoken.number)
@@ -254,8 +256,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self._wrong_shape(request)
             case "slow":
                 self.endpoint.closing.wait(fault.seconds)
-                self._answer(request, fault)
-            case _:
                 self._answer(request, fault)
 
     def _half_an_answer(self, request: Request, fault: Fault) -> None:
