@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cmbagent.wire import Failure
+
 
 class ExecutionError(Exception):
     """The request cannot be carried out."""
@@ -39,5 +41,28 @@ class UploadTooLarge(UploadInvalid):
     """The file is larger than 200 MB. Put it into one of the operator's data folders instead."""
 
 
+class JournalDamaged(ExecutionError):
+    """What a finished call returned can no longer be read from the server's files."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+
+    def failure(self) -> Failure:
+        """For the people whose run cannot go on."""
+        return {
+            "error_type": "journal_damaged",
+            "message": f"What {self.key} returned can no longer be read from the server's files.",
+            "suggestion": "Tell the operator. Retry: the run goes on from there anew, and what "
+            "came before it is kept.",
+            "retryable": True,
+            "key": self.key,
+        }
+
+
 class LeaseLost(Exception):
     """Another attempt has this run, or it is no longer running: what we hold is worthless."""
+
+
+class EntryRefused(LeaseLost):
+    """The database refused a finished call as data. The run has failed of it, and was let go."""

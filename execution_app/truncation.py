@@ -26,7 +26,8 @@ def bounded(event: EventData, *, folder: str) -> tuple[EventData, list[FoundFile
         truncated[field] = {"size": file.size, "artifact": file.path}
         data[field] = texts[field][:HEAD_CHARACTERS]
     if truncated:
-        return type(event).model_validate({**data, "truncated": truncated}), files
+        cut = type(event).model_validate({**data, "truncated": truncated})
+        return cut.in_step(event.step), files
     return event, files
 
 

@@ -3,17 +3,19 @@
 Lock order everywhere: run, approval, session. Leases use the database's clock.
 """
 
+from execution_app.services.batches import record_batch
 from execution_app.services.claims import (
     Claim,
     Requests,
     claim_run,
     last_console_line,
-    record_batch,
+    postpone_run,
     record_process_group,
     release_crashed,
     release_run,
     renew_lease,
 )
+from execution_app.services.costs import Costs, cost_of_run, costs_by, costs_of, tokens_of_run
 from execution_app.services.files import (
     FoundFile,
     artifact_file,
@@ -25,7 +27,8 @@ from execution_app.services.files import (
     store_upload,
     work_dir,
 )
-from execution_app.services.outcomes import failed
+from execution_app.services.journal import Finished, journal_of
+from execution_app.services.outcomes import failed, run_failed
 from execution_app.services.repair import (
     expire_sessions,
     reap_runs,
@@ -44,16 +47,23 @@ from execution_app.services.runs import (
 
 __all__ = [
     "Claim",
+    "Costs",
+    "Finished",
     "FoundFile",
     "Requests",
     "artifact_file",
     "cancel_run",
     "claim_run",
+    "cost_of_run",
+    "costs_by",
+    "costs_of",
     "delete_session",
     "expire_sessions",
     "failed",
+    "journal_of",
     "last_console_line",
     "pause_run",
+    "postpone_run",
     "reap_runs",
     "receive_upload",
     "record_artifacts",
@@ -67,10 +77,12 @@ __all__ = [
     "renew_lease",
     "resume_run",
     "retry_run",
+    "run_failed",
     "session_folder",
     "start_run",
     "store_bytes",
     "store_upload",
+    "tokens_of_run",
     "waiting_for_a_worker",
     "work_dir",
 ]

@@ -8,30 +8,43 @@ nobody else has the run.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import DataError, transaction
+from django.db import transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from cmbagent import __version__ as engine_version
+from cmbagent.wire import Failure
 from execution_app.bells import ring_bell
 from execution_app.errors import LeaseLost
-from execution_app.models import Run
+from execution_app.models import JournalEntry, Run
 from execution_app.services.files import FoundFile, record_artifacts
-from execution_app.services.outcomes import Next, after_crash, settle_session, what_was_asked
+from execution_app.services.outcomes import (
+    Next,
+    after_crash,
+    after_postponement,
+    settle_session,
+    what_was_asked,
+)
+from execution_app.services.steps import end_steps, leave_steps
 from execution_app.statuses import FINAL, RunStatus
-from sessions_app.event_types import Error, EventData, Output, RunRecovered, RunStarted
+from sessions_app.event_types import EventData, Output, RunRecovered, RunStarted, storable
 from sessions_app.models import Event
 from sessions_app.services import append_events, move_session
 from sessions_app.statuses import SessionStatus
 
 NO_MODEL = "no-model"
+ENDED = {
+    RunStatus.CANCELLED: "The run was cancelled.",
+    RunStatus.COMPLETED: "The run ended before.",
+    RunStatus.FAILED: "The run failed.",
+}
 
 
 @dataclass
@@ -48,6 +61,7 @@ class Claim:
     task: str
     config: dict[str, Any]
     console_lines: int  # that earlier attempts left
+    journal_entries: int
     before: tuple[str, int | None]  # host and process group of the attempt before
 
 
@@ -65,8 +79,14 @@ def lease_end() -> Any:
     return Now() + timedelta(seconds=settings.LEASE_SECONDS)
 
 
-def claim_run(*, owner: str, sandbox_level: int | None) -> Claim | None:
-    """The next claimable run, now ours; None when there is none."""
+def claim_run(
+    *,
+    owner: str,
+    sandbox_level: int | None,
+    name_model: Callable[[Mapping[str, Any]], str] = lambda _: NO_MODEL,
+) -> Claim | None:
+    """The next claimable run, now ours; None when there is none. `name_model` says from a run's
+    config what its model is called."""
     with transaction.atomic():
         run = (
             Run.objects.claimable()
@@ -77,6 +97,7 @@ def claim_run(*, owner: str, sandbox_level: int | None) -> Claim | None:
         )
         if run is None:
             return None
+        model = storable(name_model(run.config))[:200]
         claimed = Run.objects.filter(
             pk=run.pk, status=RunStatus.QUEUED, attempt=run.attempt
         ).update(
@@ -86,15 +107,18 @@ def claim_run(*, owner: str, sandbox_level: int | None) -> Claim | None:
             lease_expires_at=lease_end(),
             host=settings.HOST_NAME,
             interruption="",
+            not_before=None,
             started_at=Coalesce("started_at", Now()),
             engine_version=engine_version,
             sandbox_level=sandbox_level,
+            model=model,
         )
         if not claimed:
             return None
         console_lines = last_console_line(run.pk)
+        journal_entries = JournalEntry.objects.filter(run=run).count()
         move_session(run.session_id, to=SessionStatus.ACTIVE)
-        append_events(run.session_id, _beginning(run, sandbox_level), run_id=run.pk)
+        append_events(run.session_id, _beginning(run, sandbox_level, model), run_id=run.pk)
     return Claim(
         run_id=run.pk,
         session_id=run.session_id,
@@ -106,19 +130,21 @@ def claim_run(*, owner: str, sandbox_level: int | None) -> Claim | None:
         task=run.task,
         config=run.config,
         console_lines=console_lines,
+        journal_entries=journal_entries,
         before=(run.host, run.process_group),
     )
 
 
-def _beginning(run: Run, sandbox_level: int | None) -> list[EventData]:
+def _beginning(run: Run, sandbox_level: int | None, model: str) -> list[EventData]:
     """Each attempt begins with run_started; a recovery says so before."""
-    started = RunStarted(attempt=run.attempt + 1, sandbox_level=sandbox_level, model=NO_MODEL)
+    started = RunStarted(attempt=run.attempt + 1, sandbox_level=sandbox_level, model=model)
     if not run.interruption:
         return [started]
     return [RunRecovered(attempt=run.attempt + 1, reason=run.interruption), started]
 
 
-def _held(claim: Claim, **also: Any) -> QuerySet[Run]:
+def held(claim: Claim, **also: Any) -> QuerySet[Run]:
+    """The claim's run while it is the claim's: the fence."""
     return Run.objects.filter(
         pk=claim.run_id,
         attempt=claim.attempt,
@@ -144,14 +170,14 @@ def last_console_line(run_id: uuid.UUID) -> int:
 
 def record_process_group(claim: Claim, process_group: int) -> None:
     """Who must be gone before another attempt begins on this host. Raises LeaseLost."""
-    if not _held(claim).update(process_group=process_group):
+    if not held(claim).update(process_group=process_group):
         raise LeaseLost
 
 
 def renew_lease(claim: Claim) -> Requests:
     """One lease more, and what people asked meanwhile. Raises LeaseLost."""
     with transaction.atomic():
-        if not _held(claim).update(lease_expires_at=lease_end()):
+        if not held(claim).update(lease_expires_at=lease_end()):
             raise LeaseLost
         row = Run.objects.values("cancel_requested_at", "pause_requested_at", "requested_by").get(
             pk=claim.run_id
@@ -161,65 +187,6 @@ def renew_lease(claim: Claim) -> Requests:
         pause=row["pause_requested_at"] is not None,
         by=row["requested_by"],
     )
-
-
-def record_batch(
-    claim: Claim, events: Sequence[EventData], files: Sequence[FoundFile] = ()
-) -> None:
-    """Store what the engine said, all of it in one transaction. Raises LeaseLost.
-
-    Called again after a commit whose confirmation was lost, it recognises its own batch. Of a
-    batch that the database refuses as data, what it refuses alone is replaced by `error`.
-    """
-    try:
-        _store_batch(claim, events, files, _store_together)
-    except DataError:
-        _store_batch(claim, events, files, _store_one_by_one)
-
-
-Storing = Callable[[Claim, Sequence[EventData], Sequence[FoundFile]], None]
-
-
-def _store_batch(
-    claim: Claim, events: Sequence[EventData], files: Sequence[FoundFile], store: Storing
-) -> None:
-    with transaction.atomic():
-        stored = _held(claim, batch=claim.batch).update(
-            batch=claim.batch + 1, lease_expires_at=lease_end()
-        )
-        if stored:
-            store(claim, events, files)
-        elif not _held(claim, batch=claim.batch + 1).exists():
-            raise LeaseLost
-    claim.batch += 1
-
-
-def _store_together(claim: Claim, events: Sequence[EventData], files: Sequence[FoundFile]) -> None:
-    record_artifacts(claim.session_id, claim.run_id, files)
-    if events:
-        append_events(claim.session_id, events, run_id=claim.run_id)
-
-
-def _store_one_by_one(
-    claim: Claim, events: Sequence[EventData], files: Sequence[FoundFile]
-) -> None:
-    """Each under a savepoint of its own: the one that is refused takes no other with it."""
-    for file in files:
-        _store_or_say(claim, [], [file], f"the file {file.path[:200]!r}")
-    for event in events:
-        _store_or_say(claim, [event], [], f"an event {event.event_type}")
-
-
-def _store_or_say(
-    claim: Claim, events: Sequence[EventData], files: Sequence[FoundFile], what: str
-) -> None:
-    try:
-        with transaction.atomic():
-            _store_together(claim, events, files)
-    except DataError as error:
-        reason = str(error).partition("\n")[0]
-        refused = Error(error_type="not_storable", message=f"{what} was refused: {reason}")
-        append_events(claim.session_id, [refused], run_id=claim.run_id)
 
 
 def release_run(
@@ -244,6 +211,12 @@ def release_run(
     _release(claim, decide, files)
 
 
+def postpone_run(claim: Claim, failure: Failure, retry_after_s: float | None) -> None:
+    """What is in the way goes by: the run waits in the queue, held by nobody, and goes on from
+    its journal. Too often without anything finished in between, it fails. Raises LeaseLost."""
+    _release(claim, lambda run: after_postponement(run, failure, retry_after_s))
+
+
 def release_crashed(claim: Claim, *, reason: str) -> None:
     """The engine died without an outcome, or we failed it. Raises LeaseLost."""
     _release(claim, lambda run: after_crash(run, reason=reason[:200]))
@@ -252,7 +225,7 @@ def release_crashed(claim: Claim, *, reason: str) -> None:
 def _release(claim: Claim, decide: Callable[[Run], Next], files: Sequence[FoundFile] = ()) -> None:
     """Repeating it after a lost confirmation raises LeaseLost, which is true: no longer ours."""
     with transaction.atomic():
-        run = _held(claim).select_for_update().first()
+        run = held(claim).select_for_update().first()
         if run is None:
             raise LeaseLost
         chosen = decide(run)
@@ -267,7 +240,16 @@ def write_release(run: Run, chosen: Next, **columns: Any) -> None:
     Run.objects.filter(pk=run.pk).update(
         status=chosen.to, lease_owner="", lease_expires_at=None, **chosen.columns, **columns
     )
+    events = [*_left(run, chosen), *chosen.events]
     settle_session(run.session_id, chosen.to)
-    if chosen.events:
-        append_events(run.session_id, chosen.events, run_id=run.pk)
+    if events:
+        append_events(run.session_id, events, run_id=run.pk)
     ring_bell()  # for this run if it is queued again, else for the next of the session
+
+
+def _left(run: Run, chosen: Next) -> list[EventData]:
+    """What becomes of the steps it was in."""
+    if chosen.to in FINAL:
+        return end_steps(run.pk, reason=chosen.columns.get("error_message") or ENDED[chosen.to])
+    leave_steps(run.pk)
+    return []

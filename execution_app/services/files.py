@@ -87,17 +87,34 @@ def record_artifacts(
 
 def store_bytes(path: str, data: bytes) -> FoundFile:
     """Put bytes of our own into the blob store under the name of a file."""
+    sha256 = store_blob(data)
+    kind, mime = workdir.classify(path)
+    return FoundFile(path=path, kind=kind, mime=mime, size=len(data), sha256=sha256)
+
+
+def store_blob(data: bytes) -> str:
+    """Its sha256; the bytes are on the disk before a row can name them."""
     sha256 = hashlib.sha256(data).hexdigest()
     target = blob_path(sha256)
     if target.exists():
         os.utime(target)  # young again: no clean-up that is under way takes it for unused
-    else:
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = target.with_name(f"{sha256}.{secrets.token_hex(4)}")
-        temporary.write_bytes(data)
-        temporary.rename(target)
-    kind, mime = workdir.classify(path)
-    return FoundFile(path=path, kind=kind, mime=mime, size=len(data), sha256=sha256)
+        return sha256
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = target.with_name(f"{sha256}.{secrets.token_hex(4)}")
+    with temporary.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(target)
+    return sha256
+
+
+def read_blob(sha256: str) -> bytes:
+    """Raises OSError when it is not there, ValueError when it is not what was stored."""
+    data = blob_path(sha256).read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(f"the bytes of {sha256} have changed")
+    return data
 
 
 def store_upload(session: Session, *, name: str, chunks: Iterable[bytes], by: User) -> Artifact:

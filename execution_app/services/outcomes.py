@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.utils import timezone
 
+from cmbagent.wire import Failure
 from execution_app.models import Run
+from execution_app.services.journal import escaped
 from execution_app.statuses import RunStatus
-from sessions_app.event_types import EventData, RunCancelled, RunFailed, RunPaused
+from sessions_app.event_types import EventData, RunCancelled, RunFailed, RunPaused, RunPostponed
 from sessions_app.services import move_session
 from sessions_app.statuses import SessionStatus
+
+POSTPONEMENT_LIMIT = 10  # without an entry in between
+SHORTEST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 3600.0
+LONGEST_GUESS_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,50 @@ def after_crash(run: Run, *, reason: str) -> Next:
     )
 
 
-def failed(failure: RunFailed, **columns: Any) -> Next:
+def after_postponement(run: Run, failure: Failure, retry_after_s: float | None) -> Next:
+    """Back to the queue for a while, up to the limit; no crash."""
+    if asked := what_was_asked(run):
+        return asked
+    told = run_failed(failure)
+    postponements = run.postponements + 1
+    if postponements > POSTPONEMENT_LIMIT:
+        return failed(told, postponements=postponements)
+    until = timezone.now() + timedelta(seconds=_seconds_to_wait(postponements, retry_after_s))
+    event = RunPostponed(
+        error_type=told.error_type,
+        message=told.message,
+        until=until.isoformat(timespec="milliseconds"),
+        attempt=run.attempt,
+    )
+    columns = {
+        "not_before": until,
+        "postponements": postponements,
+        "interruption": "postponed",
+    }
+    return Next(RunStatus.QUEUED, [event], columns)
+
+
+def _seconds_to_wait(postponements: int, asked: float | None) -> float:
+    """What the one in the way asked for, within bounds; else ever longer."""
+    if asked is None or math.isnan(asked):
+        return min(2.0**postponements, LONGEST_GUESS_SECONDS)
+    return min(max(asked, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
+
+
+def run_failed(failure: Failure) -> RunFailed:
+    """What the log says of a failure that an engine told."""
+    return RunFailed(
+        error_type=str(failure.get("error_type", "unknown"))[:60],
+        message=str(failure.get("message", ""))[:4_000],
+        suggestion=str(failure.get("suggestion", ""))[:2_000],
+        retryable=bool(failure.get("retryable", False)),
+    )
+
+
+def failed(failure: RunFailed, *, retry_from: str = "", **columns: Any) -> Next:
+    """`retry_from`: the key of the journal entry from which a retry must begin anew."""
     errors = {
+        "retry_from": escaped(retry_from),
         "error_type": failure.error_type[:60],
         "error_message": failure.message,
         "error_suggestion": failure.suggestion,

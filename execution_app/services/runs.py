@@ -16,6 +16,7 @@ from execution_app.bells import ring_bell
 from execution_app.errors import SessionBusy, TaskInvalid, WrongStatus
 from execution_app.models import Run
 from execution_app.services.files import refuse_deleted
+from execution_app.services.journal import forget_from
 from execution_app.statuses import EDGES, RunStatus
 from sessions_app.event_types import (
     EventData,
@@ -131,7 +132,8 @@ def resume_run(run: Run, *, by: User) -> Run:
 
 
 def retry_run(run: Run, *, by: User) -> Run:
-    """A failed or cancelled run is tried again, with a clean count of crashes."""
+    """A failed or cancelled run is tried again, with a clean count of crashes. What it finished
+    stays finished, but for what no longer fits what it would do now."""
     with transaction.atomic():
         locked = _lock(run.pk)
         if locked.status not in {RunStatus.FAILED, RunStatus.CANCELLED}:
@@ -140,6 +142,8 @@ def retry_run(run: Run, *, by: User) -> Run:
             )
         if Run.objects.live().filter(session_id=locked.session_id).exists():
             raise SessionBusy
+        if locked.retry_from:
+            forget_from(locked.pk, locked.retry_from)
         _requeue(locked, RunResumed(by=by.get_username()))
     return _reread(run.pk)
 
@@ -153,6 +157,8 @@ def _requeue(run: Run, *events: EventData) -> None:
                 queued_at=timezone.now(),
                 finished_at=None,
                 crashes=0,
+                postponements=0,
+                not_before=None,
                 interruption="",
                 pause_requested_at=None,
                 cancel_requested_at=None,
@@ -160,6 +166,7 @@ def _requeue(run: Run, *events: EventData) -> None:
                 error_message="",
                 error_suggestion="",
                 error_retryable=False,
+                retry_from="",
                 result=None,
             )
     except IntegrityError as error:

@@ -13,6 +13,7 @@ from execution_app.models import Artifact, Run
 from execution_app.services import (
     Claim,
     FoundFile,
+    Requests,
     claim_run,
     last_console_line,
     record_artifacts,
@@ -21,7 +22,7 @@ from execution_app.services import (
     release_run,
     renew_lease,
 )
-from execution_app.services import claims as claims_module
+from execution_app.services import batches as batches_module
 from execution_app.statuses import RunStatus
 from sessions_app.event_types import Output
 from sessions_app.models import Event, Session
@@ -106,7 +107,7 @@ def refusing(**words: Exception) -> Any:
                 raise exception
         return append_events(session_id, events, **kw)
 
-    return mock.patch.object(claims_module, "append_events", refuse)
+    return mock.patch.object(batches_module, "append_events", refuse)
 
 
 def test_what_the_database_refuses_as_data_is_replaced_alone(claim: Claim) -> None:
@@ -142,7 +143,7 @@ def test_a_file_that_is_refused_takes_nothing_with_it(claim: Claim) -> None:
             raise DataError("value too long")
         store(session_id, run_id, files)
 
-    with mock.patch.object(claims_module, "record_artifacts", refuse):
+    with mock.patch.object(batches_module, "record_artifacts", refuse):
         record_batch(claim, [out("precious\n")], [bad, good])
 
     assert texts(claim) == ["precious\n"]
@@ -184,10 +185,10 @@ def test_the_last_line_of_the_console(claim: Claim, events: list[Output], line: 
 
 
 def test_asked_to_stop_is_told_with_the_lease(claim: Claim, alice: User) -> None:
-    assert renew_lease(claim) == claims_module.Requests(cancel=False, pause=False, by="")
+    assert renew_lease(claim) == Requests(cancel=False, pause=False, by="")
 
     Run.objects.filter(pk=claim.run_id).update(
         cancel_requested_at="2026-01-01T00:00Z", requested_by="alice"
     )
 
-    assert renew_lease(claim) == claims_module.Requests(cancel=True, pause=False, by="alice")
+    assert renew_lease(claim) == Requests(cancel=True, pause=False, by="alice")
