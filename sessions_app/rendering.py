@@ -1,25 +1,25 @@
-"""Events as a person reads them: entries of the conversation, lines of the console.
+"""Events as a person reads them: entries of the conversation, and what is being said just now.
 
-The page shows lines that arrive later with static/console.js, which cuts and folds them alike.
+The page shows what an agent says meanwhile with static/drafts.js, which unmasks it alike.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
+from sessions_app.console import unmasked
 from sessions_app.models import Event
+from sessions_app.modes import NO_MODEL
 
-CONSOLE_LINES = 1000
-_BLOCK = 200  # lines a block: a browser skips the layout of blocks out of sight
-_LONGEST_LINE = 4000  # characters shown; the whole console has all of it
-_CONSOLE_BYTES = 1_000_000
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
-)
+_MAX_TITLE = 200  # characters of a step's title
 _FENCED = re.compile(r"^```[^\n`]*\n(.*?)(?:^```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -31,16 +31,30 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """Something long, folded away until somebody asks."""
+
+    label: str
+    text: str
+
+    @property
+    def shown(self) -> str:
+        return unmasked(self.text)
+
+
+@dataclass(frozen=True)
 class Entry:
     """One thing said, or one thing that happened. `tone` is a class of app.css."""
 
-    kind: str  # you, agent, note
+    kind: str  # you, agent, note, tool
     title: str
     detail: str = ""
     text: str = ""
     tone: str = ""
     seq: int = 0
     at: datetime | None = None
+    folds: tuple[Fold, ...] = ()
+    agent: str = ""  # as in the log, where one speaks
 
     @property
     def parts(self) -> list[Part]:
@@ -48,34 +62,57 @@ class Entry:
 
 
 Data = Mapping[str, Any]
+Levels = Mapping[uuid.UUID | None, int | None]  # the sandbox level of each run
 
 
 def _said_by_user(data: Data) -> Entry:
     return Entry("you", "You", text=data["content"])
 
 
+def speaker(agent: str) -> str:
+    return "CMBAgent" if agent == "cmbagent" else agent
+
+
 def _said_by_agent(data: Data) -> Entry:
-    name = "CMBAgent" if data["agent"] == "cmbagent" else data["agent"]
-    return Entry("agent", name, text=data["content"])
+    agent = data["agent"]
+    return Entry("agent", speaker(agent), text=data["content"], agent=agent)
 
 
 def _started(data: Data) -> Entry:
     level = data["sandbox_level"]
     sandbox = f"sandbox level {level}" if level else "no sandbox"
-    model = data["model"].replace("no-model", "no model")
+    model = "no AI is used" if data["model"] == NO_MODEL else data["model"]
     return Entry("note", f"Attempt {data['attempt']} started", f"{sandbox} · {model}", tone="run")
 
 
 def _recovered(data: Data) -> Entry:
-    text = "The code starts again. What it had printed stays in the console, above the mark."
+    text = "What was finished stays. Only what was under way is done again; what its code had "
+    text += "printed stays in the console, above the mark."
     return Entry("note", "Interrupted, going on by itself", data["reason"], text, tone="run")
+
+
+def _postponed(data: Data) -> Entry:
+    until = datetime.fromisoformat(data["until"]).astimezone(UTC)
+    text = f"Because: {data['message']}\nIt goes on by itself then."
+    return Entry("note", f"Waiting until {until:%H:%M} UTC", data["error_type"], text, tone="run")
 
 
 def _completed(data: Data) -> Entry:
     files = len(data["files"])
-    detail = f"{_seconds(data['execution_time_s'])} · {files} file{'' if files == 1 else 's'}"
+    made = f"{files} file{'' if files == 1 else 's'}"
+    cost = "cost unknown" if data["cost_usd"] is None else f"cost {money(data['cost_usd'])}"
     # its summary is the engine's last message, which stands right above
+    detail = f"{_seconds(data['execution_time_s'])} · {made} · {cost}"
     return Entry("note", "Completed", detail, tone="ok")
+
+
+def money(usd: float | Decimal | None) -> str:
+    """In USD; a cost that nobody knows is not zero."""
+    if usd is None:
+        return "unknown"
+    if usd and usd < Decimal("0.0001"):
+        return "below $0.0001"
+    return f"${usd:.4f}" if 0 < usd < 1 else f"${usd:,.2f}"
 
 
 def _failed(data: Data) -> Entry:
@@ -91,14 +128,42 @@ def _cancelled(data: Data) -> Entry:
 
 def _executed(data: Data) -> Entry:
     fine = data["ended_by"] == "exit" and data["exit_code"] == 0
-    detail = _seconds(data["duration_s"]) + ("" if fine else f" · {_ending(data)}")
+    detail = f"{_seconds(data['duration_s'])} · {_ending(data)}"
     return Entry("note", f"Ran {data['path']}", detail, tone="ok" if fine else "bad")
 
 
 def _ending(data: Data) -> str:
     if data["ended_by"] == "exit":
         return f"exit code {data['exit_code']}"
-    return str(data["ended_by"]).replace("_", " ")
+    return f"ended by {str(data['ended_by']).replace('_', ' ')}"
+
+
+def _called(data: Data) -> Entry:
+    """Code is shown as code, other arguments as JSON, both folded away."""
+    arguments = dict(data["arguments"])
+    folds = [Fold("Code", code)] if (code := str(arguments.pop("code", ""))) else []
+    if arguments:
+        shown = json.dumps(arguments, ensure_ascii=False, indent=2)
+        folds.append(Fold("Arguments", shown))
+    if data["result"]:
+        folds.append(Fold("Result", data["result"]))
+    name = str(data["tool_name"])
+    return Entry("tool", name, _size_of(code), folds=tuple(folds))
+
+
+def _size_of(code: str) -> str:
+    lines = len(code.splitlines())
+    return f"{lines} line{'' if lines == 1 else 's'} of Python" if code else ""
+
+
+def _step(data: Data, word: str, text: str = "", tone: str = "") -> Entry:
+    title = data["title"][:_MAX_TITLE]
+    return Entry("note", f"Step {data['index']}{word}: {title}", text=text, tone=tone)
+
+
+def _step_started(data: Data) -> Entry:
+    made = _step(data, "", tone="run")
+    return replace(made, detail=speaker(data["agent"]))
 
 
 _ENTRIES: dict[str, Callable[[Data], Entry]] = {
@@ -109,25 +174,77 @@ _ENTRIES: dict[str, Callable[[Data], Entry]] = {
     "run_completed": _completed,
     "run_failed": _failed,
     "run_cancelled": _cancelled,
+    "run_postponed": _postponed,
     "run_paused": lambda data: Entry("note", "Paused", _by(data)),
     "run_resumed": lambda data: Entry("note", "Resumed", _by(data), tone="run"),
     "code_execution": _executed,
+    "tool_call": _called,
+    "step_started": _step_started,
+    "step_completed": lambda data: _step(data, " done", data["summary"], "ok"),
+    "step_failed": lambda data: _step(data, " failed", data["error"], "bad"),
+    "step_skipped": lambda data: _step(data, " skipped"),
     "phase_changed": lambda data: Entry("note", data["phase"], tone="run"),
     "error": lambda data: Entry("note", data["error_type"], text=data["message"], tone="bad"),
 }
 TALK_TYPES = frozenset(_ENTRIES)
 
 
-def make_entries(events: Iterable[Event]) -> list[Entry]:
+def make_entries(events: Iterable[Event], levels: Levels = MappingProxyType({})) -> list[Entry]:
     """The conversation of these events; types that are no talk are left out."""
-    return [_entry(event) for event in events if event.event_type in _ENTRIES]
+    return [_entry(event, levels) for event in events if event.event_type in _ENTRIES]
 
 
-def _entry(event: Event) -> Entry:
+def _entry(event: Event, levels: Levels) -> Entry:
     made = _ENTRIES[event.event_type](event.data)
-    return Entry(
-        made.kind, made.title, made.detail, made.text, made.tone, event.seq, event.created_at
+    detail = made.detail
+    if event.event_type == "code_execution" and (level := levels.get(event.run_id)):
+        detail += f" · sandbox level {level}"
+    return replace(
+        made,
+        title=unmasked(made.title),
+        detail=unmasked(detail),
+        text=unmasked(made.text),
+        seq=event.seq,
+        at=event.created_at,
     )
+
+
+# -- what an agent is saying just now ---------------------------------------------------------
+DRAFT_TYPES = frozenset({"agent_delta", "agent_message"})
+# after these, what somebody had begun to say will not be ended
+ENDS_OF_TALK = frozenset(
+    {
+        *("run_started", "run_recovered", "run_postponed", "run_paused", "run_queued"),
+        *("run_cancelled", "run_failed", "run_completed"),
+    }
+)
+
+
+@dataclass
+class Draft:
+    """The words of an agent whose message is not there yet; `agent` as in the log."""
+
+    agent: str
+    text: str
+
+    @property
+    def title(self) -> str:
+        return speaker(self.agent)
+
+
+def read_drafts(newest_first: Iterable[Event]) -> list[Draft]:
+    """What agents are saying just now: from events of DRAFT_TYPES and ENDS_OF_TALK."""
+    done: set[str] = set()
+    parts: dict[str, list[str]] = {}
+    for event in newest_first:
+        if event.event_type in ENDS_OF_TALK:
+            break
+        agent = event.data["agent"]
+        if event.event_type == "agent_message":
+            done.add(agent)
+        elif agent not in done:
+            parts.setdefault(agent, []).append(event.data["content"])
+    return [Draft(agent, unmasked("".join(reversed(said)))) for agent, said in parts.items()]
 
 
 def _by(data: Data) -> str:
@@ -158,116 +275,3 @@ def _parts(text: str) -> Iterator[Part]:
     for index, piece in enumerate(_FENCED.split(text)):
         if trimmed := piece.strip("\n").rstrip():
             yield Part(is_code=index % 2 == 1, text=trimmed)
-
-
-# -- the console ------------------------------------------------------------------------------
-@dataclass
-class Line:
-    number: int
-    stream: str
-    raw: str
-    open: bool = False  # the stream's last line, without its newline yet
-    is_mark: bool = field(default=False, init=False)
-
-    @property
-    def text(self) -> str:
-        return _shown(self.raw)
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A line of the page's own between the lines of the code."""
-
-    text: str
-    is_mark: bool = field(default=True, init=False)
-
-
-Row = Line | Mark
-CONSOLE_TYPES = frozenset({"output", "run_queued", "run_recovered"})
-
-
-@dataclass
-class ConsoleTail:
-    rows: list[Row] = field(default_factory=list)
-    last_line: int = 0
-
-    @property
-    def blocks(self) -> list[list[Row]]:
-        return [self.rows[at : at + _BLOCK] for at in range(0, len(self.rows), _BLOCK)]
-
-
-def read_console_tail(newest_first: Iterable[Event]) -> ConsoleTail:
-    """The last lines of a session's console; reads no more events than they need."""
-    builder = _ConsoleBuilder()
-    for event in reversed(list(_enough(newest_first))):
-        builder.add(event)
-    return builder.finish()
-
-
-def _enough(newest_first: Iterable[Event]) -> Iterator[Event]:
-    lines = size = 0
-    for event in newest_first:
-        yield event
-        text = event.data.get("text", "")
-        lines, size = lines + text.count("\n"), size + len(text)
-        if lines >= CONSOLE_LINES or size >= _CONSOLE_BYTES:
-            return
-
-
-class _ConsoleBuilder:
-    def __init__(self) -> None:
-        self._tail = ConsoleTail()
-        self._open: dict[str, Line] = {}
-
-    def add(self, event: Event) -> None:
-        if event.event_type == "output":
-            self._add_output(event.data)
-        elif event.event_type == "run_recovered":
-            self._mark("Interrupted: the code starts again")
-        elif event.event_type == "run_queued" and event.data["number"] > 1:
-            self._mark(f"Run {event.data['number']}")
-
-    def _mark(self, text: str) -> None:
-        self._open.clear()
-        self._tail.rows.append(Mark(text))
-
-    def _add_output(self, data: Data) -> None:
-        pieces = data["text"].split("\n")
-        ended = pieces[-1] == ""
-        for offset, piece in enumerate(pieces[:-1] if ended else pieces):
-            self._add_piece(
-                data, data["line"] + offset, piece, continues=data["cont"] and not offset
-            )
-        if ended:
-            self._open.pop(data["stream"], None)
-
-    def _add_piece(self, data: Data, number: int, piece: str, *, continues: bool) -> None:
-        line = self._open.get(data["stream"]) if continues else None
-        if line is None:
-            line = self._open[data["stream"]] = Line(number, data["stream"], "")
-            self._tail.rows.append(line)
-            self._tail.last_line = number
-        line.raw = _kept(line.raw + piece)
-
-    def finish(self) -> ConsoleTail:
-        for line in self._open.values():
-            line.open = True
-        del self._tail.rows[:-CONSOLE_LINES]
-        return self._tail
-
-
-def _folded(text: str) -> str:
-    r"""A progress bar overwrites its line with \r: what a terminal would show in the end."""
-    return text.rstrip("\r").rpartition("\r")[2]
-
-
-def _kept(raw: str) -> str:
-    """What of a line can still be shown: one of 10 MB comes in hundreds of pieces."""
-    return _folded(raw)[: _LONGEST_LINE + 1] + ("\r" if raw.endswith("\r") else "")
-
-
-def _shown(raw: str) -> str:
-    text = _ESCAPES.sub("", _folded(raw))
-    if len(text) <= _LONGEST_LINE:
-        return text
-    return f"{text[:_LONGEST_LINE]} … (the whole log has the rest)"

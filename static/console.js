@@ -4,6 +4,10 @@ const BLOCK = 200; // lines a block: the browser skips the layout of blocks out 
 const KEEP = 5000;
 const KEEP_WHILE_READING = 20000; // nothing above the reader's eyes is removed before this
 const LONGEST = 4000; // characters shown of one line; the whole log has all of it
+// They turn what follows them around: shown as sessions_app/console.py shows them.
+const TURNING = /[\u202a-\u202e\u2066-\u2069]/g;
+export const unmasked = (text) =>
+  text.replace(TURNING, (found) => `[U+${found.codePointAt(0).toString(16).toUpperCase()}]`);
 const ESCAPES = /\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/g;
 
 // A progress bar overwrites its line with \r: its last state is what a terminal would show.
@@ -12,7 +16,7 @@ const folded = (text) => {
   return line.slice(line.lastIndexOf("\r") + 1);
 };
 const shown = (raw) => {
-  const text = folded(raw).replace(ESCAPES, "");
+  const text = unmasked(folded(raw).replace(ESCAPES, ""));
   return text.length > LONGEST ? `${text.slice(0, LONGEST)} … (the whole log has the rest)` : text;
 };
 

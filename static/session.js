@@ -1,10 +1,12 @@
 // The session page: the one stream, turned into console lines and fragments to fetch anew.
 
 import { Console } from "./console.js";
+import { Drafts } from "./drafts.js";
 import { Stream } from "./stream.js";
 
 const page = document.getElementById("main").dataset;
 const thread = document.getElementById("thread");
+const entries = document.getElementById("entries");
 const log = document.getElementById("log");
 const lineCount = document.getElementById("console-count");
 const follow = document.getElementById("follow");
@@ -26,8 +28,13 @@ const CHANGES = {
 };
 const MARKS = {
   run_queued: (data) => data.number > 1 && `Run ${data.number}`,
-  run_recovered: () => "Interrupted: the code starts again",
+  run_recovered: () => "Interrupted: what was under way begins again",
 };
+// After these, what an agent had begun to say will not be ended.
+const ENDS_OF_TALK = new Set(
+  "queued started recovered postponed paused cancelled failed completed".split(" ").map((word) => `run_${word}`),
+);
+const NO_TALK = new Set(["files_updated", "cost_update"]);
 const PAGE_OF_TALK = 200; // as many entries the server answers at once
 
 // -- fragments ---------------------------------------------------------------------------------
@@ -62,13 +69,35 @@ async function extendTalk() {
 }
 
 async function fetchTalk() {
-  const atEnd = thread.scrollHeight - thread.scrollTop - thread.clientHeight < 80;
-  const before = thread.childElementCount;
-  const after = thread.lastElementChild?.dataset.seq ?? 0;
+  const atEnd = isAtEnd();
+  const before = entries.childElementCount;
+  const after = entries.lastElementChild?.dataset.seq ?? 0;
   const url = `${page.talkUrl}?after=${after}`;
-  await htmx.ajax("GET", url, { source: thread, target: thread, swap: "beforeend" });
-  if (atEnd) thread.scrollTop = thread.scrollHeight;
-  return thread.childElementCount - before;
+  await htmx.ajax("GET", url, { source: entries, target: entries, swap: "beforeend" });
+  drafts.settle();
+  if (atEnd) toEnd();
+  return entries.childElementCount - before;
+}
+
+const isAtEnd = () => thread.scrollHeight - thread.scrollTop - thread.clientHeight < 80;
+const toEnd = () => (thread.scrollTop = thread.scrollHeight);
+
+// -- what is being said --------------------------------------------------------------------------
+const drafts = new Drafts(
+  document.getElementById("drafts"),
+  document.getElementById("draft"),
+  entries,
+  Number(page.after),
+);
+
+function talk(events) {
+  const atEnd = isAtEnd();
+  for (const event of events) {
+    if (event.event_type === "agent_delta") drafts.add(event);
+    else if (event.event_type === "agent_message") drafts.close(event.data.agent);
+    else if (ENDS_OF_TALK.has(event.event_type)) drafts.clear();
+  }
+  if (atEnd) toEnd();
 }
 
 // -- console -----------------------------------------------------------------------------------
@@ -83,14 +112,14 @@ function apply(events) {
       lineCount.textContent = output.append(event.data).toLocaleString("en");
       continue;
     }
+    if (event.event_type === "agent_delta") continue;
     const mark = MARKS[event.event_type]?.(event.data);
     if (mark) output.mark(mark);
     (CHANGES[event.event_type] ?? []).forEach(refresh);
-    if (event.event_type !== "files_updated") {
-      refresh("status");
-      extendTalk();
-    }
+    if (event.event_type !== "files_updated") refresh("status");
+    if (!NO_TALK.has(event.event_type)) extendTalk();
   }
+  talk(events);
   output.settle();
 }
 
@@ -142,4 +171,4 @@ function tick() {
 }
 setInterval(tick, 1000);
 tick();
-thread.scrollTop = thread.scrollHeight;
+toEnd();

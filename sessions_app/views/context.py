@@ -5,27 +5,36 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
+from django.db.models import Count, Q, QuerySet, Sum
 from django.urls import reverse
 from django.utils import timezone
 
-from execution_app.models import Artifact, Run
+from execution_app.model_choice import model_name_for
+from execution_app.models import Artifact, Run, Usage
 from execution_app.statuses import RunStatus
+from sessions_app.console import CONSOLE_TYPES, read_console_tail
+from sessions_app.errors import ConfigInvalid
 from sessions_app.models import Event, Server, Session
-from sessions_app.modes import MODES
+from sessions_app.modes import MODES, NO_MODEL
 from sessions_app.rendering import (
-    CONSOLE_TYPES,
+    DRAFT_TYPES,
+    ENDS_OF_TALK,
     TALK_TYPES,
+    Draft,
     Entry,
     clock,
     make_entries,
-    read_console_tail,
+    money,
+    read_drafts,
 )
 
 PAGE_OF_TALK = 200  # entries at once; static/session.js asks again after as many
 _CONSOLE_EVENTS = 2000
+_DRAFT_EVENTS = 2000  # of a message that is being written; a model ends before that
 _RUNS_SHOWN = 50
 _FILES_SHOWN = 500
 _SANDBOX_WORDS = {
@@ -63,11 +72,19 @@ def make_chip(run: Run | None) -> Chip:
         return Chip("Stopping", "run", moving=True)
     if is_pausing(run):
         return Chip("Pausing", "run", moving=True)
+    if is_postponed(run):
+        return Chip("Postponed", "run")
     return _CHIPS[RunStatus(run.status)]
 
 
 def is_pausing(run: Run) -> bool:
     return run.status == RunStatus.RUNNING and run.pause_requested_at is not None
+
+
+def is_postponed(run: Run) -> bool:
+    """Something is in its way that goes by; it goes on by itself at `not_before`."""
+    due = run.not_before is None or run.not_before <= timezone.now()
+    return run.status == RunStatus.QUEUED and run.postponements > 0 and not due
 
 
 def mode_label(session: Session) -> str:
@@ -87,16 +104,20 @@ class Act:
 
 
 def status_context(session: Session) -> Context:
-    runs = list(Run.objects.filter(session=session).order_by("-number")[:_RUNS_SHOWN])
+    found = Run.objects.filter(session=session).select_related("session")
+    runs = list(found.order_by("-number")[:_RUNS_SHOWN])
     run = runs[0] if runs else None
     waits = run is not None and run.status == RunStatus.QUEUED
+    costs = _costs(session)
     return {
         "session": session,
         "run": run,
-        "runs": [
-            (item, _SANDBOX_WORDS.get(item.sandbox_level or 0, ""), console_url(item))
-            for item in runs
-        ],
+        "runs": [_shown_run(item, costs) for item in runs],
+        "costs": costs,
+        "run_cost": money(_cost_of(run, costs)) if run else "",
+        "model": model_of(run, session),
+        "no_ai": run is not None and model_of(run, session) == NO_MODEL,
+        "postponed_until": run.not_before if run and is_postponed(run) else None,
         "console_url": console_url(run) if run else "",
         "events_url": f"/api/sessions/{session.pk}/events",
         "chip": make_chip(run),
@@ -105,6 +126,78 @@ def status_context(session: Session) -> Context:
         "no_worker": waits and not _is_worker_alive(),
         **_elapsed(run),
     }
+
+
+@dataclass(frozen=True)
+class ShownRun:
+    run: Run
+    model: str
+    sandbox: str
+    cost: str
+    console_url: str
+
+
+def _shown_run(run: Run, costs: Sequence[CostRow]) -> ShownRun:
+    sandbox = _SANDBOX_WORDS.get(run.sandbox_level or 0, "")
+    cost = money(_cost_of(run, costs))
+    return ShownRun(run, model_of(run, run.session), sandbox, cost, console_url(run))
+
+
+def model_of(run: Run | None, session: Session) -> str:
+    """Whose words a run's are: told by its last attempt, before the first by what is set up."""
+    if run is not None and run.attempt:
+        return run.model or NO_MODEL  # it began before models were known here
+    try:
+        return model_name_for(run.config if run is not None else session.config)
+    except ConfigInvalid:  # the operator took it away since
+        return "not connected"
+
+
+# -- cost -------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class CostRow:
+    """What the calls of one model in one run took; `usd` None: nobody knows the price."""
+
+    run_id: uuid.UUID
+    number: int
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    usd: Decimal | None
+
+    @property
+    def cost(self) -> str:
+        return money(self.usd)
+
+
+def _costs(session: Session) -> list[CostRow]:
+    calls = Usage.objects.filter(run__session=session).values("run_id", "run__number", "model")
+    sums = calls.annotate(
+        n=Count("pk"),
+        sent=Sum("input_tokens"),
+        got=Sum("output_tokens"),
+        usd=Sum("cost_usd"),
+        unknown=Count("pk", filter=Q(cost_usd__isnull=True)),
+    ).order_by("-run__number", "model")
+    return [
+        CostRow(
+            run_id=row["run_id"],
+            number=row["run__number"],
+            model=row["model"],
+            calls=row["n"],
+            input_tokens=row["sent"],
+            output_tokens=row["got"],
+            usd=None if row["unknown"] else row["usd"],
+        )
+        for row in sums[:_RUNS_SHOWN]
+    ]
+
+
+def _cost_of(run: Run, costs: Iterable[CostRow]) -> Decimal | None:
+    """Of all its calls; None when it is unknown for one."""
+    found = [row.usd for row in costs if row.run_id == run.pk]
+    return None if None in found else sum((usd for usd in found if usd is not None), Decimal(0))
 
 
 def console_url(run: Run) -> str:
@@ -182,7 +275,12 @@ def _file_url(artifact: Artifact) -> str:
 def talk_after(session: Session, cursor: int) -> list[Entry]:
     """The next entries of the conversation, at most PAGE_OF_TALK."""
     talk = Event.objects.filter(session=session, event_type__in=TALK_TYPES)
-    return make_entries(talk.after(cursor)[:PAGE_OF_TALK])
+    return _entries(session, list(talk.after(cursor)[:PAGE_OF_TALK]))
+
+
+def _entries(session: Session, events: Sequence[Event]) -> list[Entry]:
+    levels = Run.objects.filter(session=session, pk__in={event.run_id for event in events})
+    return make_entries(events, dict(levels.values_list("pk", "sandbox_level")))
 
 
 def session_context(session: Session) -> Context:
@@ -190,17 +288,24 @@ def session_context(session: Session) -> Context:
     until_now = Event.objects.filter(session=session, seq__lte=session.last_seq).order_by("-seq")
     talk = until_now.filter(event_type__in=TALK_TYPES)[:PAGE_OF_TALK]
     output = until_now.filter(event_type__in=CONSOLE_TYPES)[:_CONSOLE_EVENTS]
-    entries = make_entries(_reversed(talk))
+    entries = _entries(session, _reversed(talk))
     console = read_console_tail(output.iterator(chunk_size=100))
     return {
         **status_context(session),
         **files_context(session),
         "section": "sessions",
         "entries": entries,
+        "drafts": _drafts(until_now),
         "earlier": len(entries) == PAGE_OF_TALK,
         "blocks": console.blocks,
         "last_line": console.last_line,
     }
+
+
+def _drafts(newest_first: QuerySet[Event]) -> list[Draft]:
+    """What agents are saying just now; the events that follow on the socket continue it."""
+    events = newest_first.filter(event_type__in=DRAFT_TYPES | ENDS_OF_TALK)[:_DRAFT_EVENTS]
+    return read_drafts(events.iterator(chunk_size=100))
 
 
 def _reversed(events: Iterable[Event]) -> Sequence[Event]:
