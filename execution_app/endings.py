@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,12 @@ from execution_app.models import Artifact
 from execution_app.services import (
     Claim,
     FoundFile,
+    cost_of_run,
     failed,
+    postpone_run,
     release_crashed,
     release_run,
+    run_failed,
     store_bytes,
 )
 from execution_app.statuses import RunStatus
@@ -42,7 +46,8 @@ class Ending:
 
 
 def settle(claim: Claim, ending: Ending) -> None:
-    """Write what the ending means. Raises LeaseLost. An outcome wins over a stop that came late."""
+    """Write what the ending means. Raises LeaseLost. An outcome wins over a stop that came late;
+    one that only puts the run off does not win over a person."""
     outcome: dict[str, Any] = dict(ending.outcome or {})
     match outcome.get("kind"), ending.stop:
         case "completed", _:
@@ -55,6 +60,8 @@ def settle(claim: Claim, ending: Ending) -> None:
         case _, "pause":
             paused = RunPaused(by=ending.by)
             release_run(claim, RunStatus.PAUSED, [paused], pause_requested_at=None)
+        case "postponed", _:
+            postpone_run(claim, _error(outcome), _seconds(outcome.get("retry_after_s")))
         case _, "drain":
             release_run(claim, RunStatus.QUEUED, interruption="worker_drained")
         case _:
@@ -63,12 +70,13 @@ def settle(claim: Claim, ending: Ending) -> None:
 
 def _complete(claim: Claim, outcome: dict[str, Any], seconds: float) -> None:
     files = Artifact.objects.filter(run_id=claim.run_id).order_by("path")
+    cost = cost_of_run(claim.run_id)
     result, stored = _bounded_result(claim, storable(outcome.get("result") or {}))
     completed = RunCompleted(
         summary=str(outcome.get("summary", ""))[:2_000],
         files=_named(list(files.values_list("path", flat=True)[:MAX_FILES_NAMED])),
         execution_time_s=round(seconds, 3),
-        cost_usd=0.0,
+        cost_usd=None if cost is None else float(cost),
     )
     release_run(claim, RunStatus.COMPLETED, [completed], stored, result=result)
 
@@ -89,19 +97,25 @@ def _bounded_result(claim: Claim, result: dict[str, Any]) -> tuple[dict[str, Any
 
 
 def _fail(claim: Claim, outcome: dict[str, Any]) -> None:
-    error: Any = outcome.get("error") or {}
-    failure = RunFailed(
-        error_type=str(error.get("error_type", "unknown"))[:60],
-        message=str(error.get("message", ""))[:4_000],
-        suggestion=str(error.get("suggestion", ""))[:2_000],
-        retryable=bool(error.get("retryable", False)),
-    )
-    fail_run(claim, failure)
+    error = _error(outcome)
+    fail_run(claim, run_failed(error), retry_from=str(error.get("key", "")))
 
 
-def fail_run(claim: Claim, failure: RunFailed) -> None:
-    """The run ends as failed. Raises LeaseLost."""
-    ending = failed(failure)
+def _error(outcome: dict[str, Any]) -> Any:
+    error = outcome.get("error")
+    return error if isinstance(error, dict) else {}
+
+
+def _seconds(given: object) -> float | None:
+    """As a provider may have said it; None: it said nothing that is a time."""
+    is_time = isinstance(given, (int, float)) and math.isfinite(given) and given >= 0
+    return float(given) if is_time else None  # type: ignore[arg-type]  # a number then
+
+
+def fail_run(claim: Claim, failure: RunFailed, *, retry_from: str = "") -> None:
+    """The run ends as failed. Raises LeaseLost. A retry makes the call of this key and all that
+    came after it anew."""
+    ending = failed(failure, retry_from=retry_from)
     release_run(claim, ending.to, ending.events, **ending.columns)
 
 

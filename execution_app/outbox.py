@@ -8,14 +8,15 @@ database fills the pipes and so slows the engine; nothing grows here.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from django.conf import settings
 
 from execution_app import services
 from execution_app.console import Console, Stream
 from execution_app.patience import Patience
-from execution_app.services import Claim, FoundFile
+from execution_app.services import Claim, Finished, FoundFile
 from execution_app.truncation import bounded
 from sessions_app.event_types import EventData
 
@@ -25,13 +26,21 @@ RENEWALS_PER_LEASE = 5
 
 
 class Outbox:
-    """The events of one claim on their way into the log."""
+    """The events and journal entries of one claim on their way into the database, in order.
+    `acknowledge` is called with the key of each entry, when it is committed and not before."""
 
-    def __init__(self, claim: Claim, console: Console, patience: Patience) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        console: Console,
+        patience: Patience,
+        acknowledge: Callable[[str], None],
+    ) -> None:
         self._claim = claim
         self._console = console
         self._patience = patience
-        self._events: list[EventData] = []
+        self._acknowledge = acknowledge
+        self._items: list[EventData | Finished] = []
         self._files: list[FoundFile] = []
         self._bytes = 0
         self._next_flush = 0.0
@@ -48,14 +57,24 @@ class Outbox:
 
     def add_event(self, event: EventData) -> None:
         """After all output that came before it."""
-        self._events.extend(self._console.take(now=time.monotonic(), everything=True))
-        event, cut = bounded(event, folder=f"runs/{self._claim.number}")
-        self._events.append(event)
-        self._files.extend(cut)
+        self._items.extend(self._console.take(now=time.monotonic(), everything=True))
+        self._items.append(self._bounded(event))
         self._bytes += 1_000
+
+    def add_entry(self, finished: Finished) -> None:
+        """After all that came before it; the engine waits for it, so it goes at once."""
+        self._items.extend(self._console.take(now=time.monotonic(), everything=True))
+        events = [self._bounded(event) for event in finished.events]
+        self._items.append(replace(finished, events=events))
+        self._next_flush = 0.0
 
     def add_files(self, files: Sequence[FoundFile]) -> None:
         self._files.extend(files)
+
+    def _bounded(self, event: EventData) -> EventData:
+        event, cut = bounded(event, folder=f"runs/{self._claim.number}")
+        self._files.extend(cut)
+        return event
 
     # -- when ---------------------------------------------------------------------------------
     def is_full(self) -> bool:
@@ -65,11 +84,11 @@ class Outbox:
         now = time.monotonic()
         if self.is_full():
             return True
-        return now >= self._next_flush and (bool(self._events) or self._console.size > 0)
+        return now >= self._next_flush and (bool(self._items) or self._console.size > 0)
 
     def next_due(self) -> float:
         """When the loop must look here again, whatever arrives."""
-        if self._events or self._console.size:
+        if self._items or self._console.size:
             return min(self._next_flush, self._next_renewal)
         return self._next_renewal
 
@@ -86,11 +105,14 @@ class Outbox:
     def flush(self, *, everything: bool = False) -> None:
         """Store what is here. Raises LeaseLost."""
         started = time.monotonic()
-        output = self._console.take(now=started, everything=everything)
-        self._events.extend(output)
-        if self._events or self._files:
-            self._patience(services.record_batch, self._claim, self._events, self._files)
-        self._events, self._files, self._bytes = [], [], self._console.size
+        self._items.extend(self._console.take(now=started, everything=everything))
+        if self._items or self._files:
+            self._patience(services.record_batch, self._claim, self._items, self._files)
+        stored, self._items, self._files = self._items, [], []
+        self._bytes = self._console.size
+        for item in stored:
+            if isinstance(item, Finished):
+                self._acknowledge(item.entry["key"])
         ended = time.monotonic()
         gap = min(max(ended - started, MIN_GAP_SECONDS), MAX_GAP_SECONDS)
         self._next_flush = ended + gap

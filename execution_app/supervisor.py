@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import socket
@@ -17,25 +18,25 @@ from django.conf import settings
 
 from cmbagent import wire
 from cmbagent.sandbox import rights
-from execution_app import control, sandbox, services
+from execution_app import control, services
 from execution_app.collector import Collection, Collector
 from execution_app.console import Console, Stream
 from execution_app.endings import Ending, settle
-from execution_app.engine_process import EngineProcess, bury_engine_before, engine_environment
+from execution_app.engine_process import EngineProcess, engine_environment
+from execution_app.messages import Secrets, entry_of, event_of, log_for_engine, start_message
+from execution_app.model_choice import models_for
 from execution_app.outbox import Outbox
+from execution_app.outgoing import JournalReader, Outgoing
 from execution_app.patience import Patience
+from execution_app.process_tree import bury_engine_before
 from execution_app.services import Claim, FoundFile
-from sessions_app.event_types import (
-    Error,
-    FilesUpdated,
-    encoded_size,
-    parse_event,
-)
+from sessions_app.event_types import FilesUpdated, encoded_size
 
 logger = structlog.get_logger(__name__)
 
 READ_BYTES = 256 * 1024
 OUTCOME_TO_EXIT_SECONDS = 5.0
+HALT_SECONDS = 10.0  # what a model call in flight gets to reach its entry
 STOPPED_COLLECTION_SECONDS = 3.0
 FILES_IN_EVENT_BYTES = 16 * 1024
 
@@ -49,9 +50,12 @@ class Stop(Enum):
 
 
 class Supervisor:
-    """One selector loop over the engine's pipes and channel, nudges and the timer."""
+    """One selector loop over the engine's pipes and channel, nudges and the timer. Raises
+    ConfigInvalid when the run wants a model that nobody connected."""
 
     def __init__(self, claim: Claim, nudges: socket.socket) -> None:
+        self._models = models_for(claim.config)
+        self._secrets = Secrets(self._models)
         self._claim = claim
         self._nudges = nudges
         self._began = time.monotonic()
@@ -61,9 +65,9 @@ class Supervisor:
             bury_engine_before(str(claim.run_id), group)
         self._collector = _collector(claim, self._work_dir)
         self._messages = wire.Lines()
-        self._outgoing = b""
         self._collecting: Future[Collection] | None = None
         self._stop: Stop | None = None
+        self._stop_at = math.inf  # at the latest
         self._outcome: wire.Outcome | None = None
         self._engine_gone = False
         self._asked_by = ""
@@ -82,14 +86,16 @@ class Supervisor:
             self._selector = owned.enter_context(selectors.DefaultSelector())
             owned.callback(self._engine.stop, gently=False)
             self._patience = Patience(self._engine, self._is_asked_to_drain)
-            self._outbox = Outbox(claim, Console(claim.console_lines + 1), self._patience)
+            console = Console(claim.console_lines + 1)
+            self._outbox = Outbox(claim, console, self._patience, self._acknowledge)
+            self._outgoing = Outgoing(self._engine.channel.send)
             self._owned = owned.pop_all()
 
     # -- the loop -----------------------------------------------------------------------------
     def run(self) -> None:
         try:
             self._begin()
-            while not (self._stop or self._outcome or self._engine_gone):
+            while not (self._outcome or self._engine_gone or time.monotonic() >= self._stop_at):
                 self._turn()
             self._end()
         finally:
@@ -106,16 +112,25 @@ class Supervisor:
             (self._wake, self._finish_collecting),
         ):
             self._selector.register(source, selectors.EVENT_READ, handler)
-        self._send(_start_message(self._claim, self._work_dir))
+        self._tell_start()
+
+    def _tell_start(self) -> None:
+        journal = JournalReader(self._claim.run_id)
+        self._outgoing.add(start_message(self._claim, self._work_dir, self._models))
+        self._outgoing.add_each(iter(lambda: self._patience(journal.next), None))
+        self._write_channel()
 
     def _turn(self) -> None:
-        timeout = max(0.0, self._outbox.next_due() - time.monotonic())
-        for key, _ in self._selector.select(timeout):
+        next_due = min(self._outbox.next_due(), self._stop_at)
+        for key, _ in self._selector.select(max(0.0, next_due - time.monotonic())):
             key.data()
-        if self._outbox.is_due():
-            self._outbox.flush()
+        self._flush_if_due()
         if self._outbox.is_renewal_due():
             self._look()
+
+    def _flush_if_due(self) -> None:
+        if self._outbox.is_due():
+            self._outbox.flush()
 
     def _look(self) -> None:
         """Renew the lease and obey what people asked meanwhile."""
@@ -123,11 +138,18 @@ class Supervisor:
         self._outbox.renewed()
         self._asked_by = requests.by
         if requests.cancel:
-            self._stop = Stop.CANCEL
+            self._stop, self._stop_at = Stop.CANCEL, time.monotonic()
         elif requests.pause:
-            self._stop = Stop.PAUSE
+            self._halt(Stop.PAUSE)
         elif self._draining:
-            self._stop = Stop.DRAIN
+            self._halt(Stop.DRAIN)
+
+    def _halt(self, why: Stop) -> None:
+        """What goes on later from its journal may first bring home what a model is answering."""
+        if self._stop is None:
+            self._stop_at = time.monotonic() + HALT_SECONDS
+            self._send({"t": "halt"})
+        self._stop = why
 
     # -- from the engine ----------------------------------------------------------------------
     def _read_output(self, stream: Stream, descriptor: int) -> bool:
@@ -154,42 +176,40 @@ class Supervisor:
                 if self._outbox.is_full():
                     self._outbox.flush()
 
-    def _read_channel(self) -> None:
+    def _read_channel(self) -> bool:
+        """One read; False when there is nothing (more) now."""
         try:
             data = self._engine.channel.recv(READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
         if not data:
             self._engine_gone = True
-            return
+            return False
         self._drain_output()
         try:
             for line in self._messages.feed(data):
-                self._take(wire.decode(line))
+                self._take(wire.decode(self._secrets.hide(line)))
         except ValueError as error:
             logger.exception("engine_not_understood", error=str(error))
             self._engine_gone = True
+        return not self._engine_gone
 
     def _take(self, message: dict[str, Any]) -> None:
         match message.get("t"):
             case "event":
-                self._take_event(message)
-            case "collect":
+                self._outbox.add_event(event_of(message))
+            case "entry":
+                self._outbox.add_entry(entry_of(message))
+            case "collect" if self._collecting is None:
                 self._collecting = self._thread.submit(self._collect)
             case "log":
-                _log_for_engine(message)
+                log_for_engine(message)
             case "outcome":
                 self._outcome = message  # type: ignore[assignment]  # its shape is checked in endings
-
-    def _take_event(self, message: dict[str, Any]) -> None:
-        try:
-            event = parse_event(message["event_type"], message["data"])
-        except (KeyError, ValueError) as error:
-            logger.warning("engine_event_refused", error=str(error)[:500])
-            event = Error(error_type="event_refused", message="The engine sent an unknown event.")
-        self._outbox.add_event(event)
+            case _:
+                raise wire.NotAMessage("a message of no kind that is known, or not now")
 
     # -- files --------------------------------------------------------------------------------
     def _collect(self) -> Collection:
@@ -251,6 +271,8 @@ class Supervisor:
         if self._outcome:
             self._engine.has_ended(OUTCOME_TO_EXIT_SECONDS)
         processes = self._engine.stop(gently=self._stop is not None)
+        while not self._engine_gone and self._read_channel():  # what it finished and still told
+            self._flush_if_due()
         self._drain_output()
         if self._stop:
             self._collector.finish_within(STOPPED_COLLECTION_SECONDS)
@@ -269,20 +291,20 @@ class Supervisor:
         self._patience(settle, self._claim, ending)
 
     # -- to the engine ------------------------------------------------------------------------
-    def _send(self, message: wire.Start | wire.Collected) -> None:
+    def _acknowledge(self, key: str) -> None:
+        """From now on nobody makes this call again."""
+        self._send({"t": "stored", "key": key})
+
+    def _send(self, message: wire.SupervisorMessage) -> None:
         """Never blocks: what an engine does not read now is written when it does."""
-        self._outgoing += wire.encode(message)
+        self._outgoing.add(message)
         self._write_channel()
 
     def _write_channel(self) -> None:
         try:
-            while self._outgoing:
-                self._outgoing = self._outgoing[self._engine.channel.send(self._outgoing) :]
-        except BlockingIOError:
-            pass
-        except OSError:
-            self._engine_gone = True
-            self._outgoing = b""
+            self._outgoing.write()
+        except OSError:  # it ended; what it said before is still read
+            self._outgoing.drop()
         self._selector.modify(
             self._engine.channel,
             selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outgoing else 0),
@@ -312,29 +334,3 @@ def _parts(files: list[FoundFile]) -> list[list[FoundFile]]:
         parts[-1].append(file)
         room -= size
     return parts
-
-
-def _start_message(claim: Claim, work_dir: Path) -> wire.Start:
-    return {
-        "t": "start",
-        "run_id": str(claim.run_id),
-        "session_id": str(claim.session_id),
-        "attempt": claim.attempt,
-        "run_number": claim.number,
-        "mode": claim.mode,
-        "task": claim.task,
-        "config": claim.config,
-        "work_dir": str(work_dir),
-        "run_dir": f"runs/{claim.number}",
-        "sandbox": sandbox.for_session(claim.session_id),
-        "science_env": str(settings.SCIENCE_ENV),
-        "data_roots": [str(root) for root in settings.DATA_ROOTS],
-        "code_threads": settings.CODE_THREADS,
-        "limits": sandbox.limits(),
-    }
-
-
-def _log_for_engine(message: dict[str, Any]) -> None:
-    level = {"debug": 10, "info": 20, "warning": 30, "error": 40}.get(message.get("level", ""), 20)
-    fields = {f"engine_{key}": value for key, value in dict(message.get("fields") or {}).items()}
-    logger.log(level, str(message.get("event", ""))[:200], **fields)

@@ -11,9 +11,10 @@ from structlog.contextvars import bound_contextvars
 
 from execution_app import control, sandbox, services
 from execution_app.endings import fail_run
-from execution_app.errors import LeaseLost
+from execution_app.errors import EntryRefused, JournalDamaged, LeaseLost
 from execution_app.services import Claim
 from execution_app.supervisor import Supervisor
+from sessions_app.errors import ConfigInvalid
 from sessions_app.event_types import RunFailed
 from sessions_app.hints import keep_one_loop
 
@@ -44,6 +45,8 @@ def supervise(claim: Claim, nudges: socket.socket) -> None:
         logger.info("run_claimed")
         try:
             Supervisor(claim, nudges).run()
+        except EntryRefused:
+            logger.exception("entry_refused")
         except LeaseLost:
             logger.warning("lease_lost")
         except Exception as error:
@@ -55,12 +58,28 @@ def supervise(claim: Claim, nudges: socket.socket) -> None:
 
 def _hand_back(claim: Claim, error: Exception) -> None:
     try:
-        if isinstance(error, OSError):
-            fail_run(claim, _storage_failure(error))
-        else:
-            services.release_crashed(claim, reason=f"supervisor_failed: {type(error).__name__}")
+        match error:
+            case OSError():
+                fail_run(claim, _storage_failure(error))
+            case ConfigInvalid():
+                fail_run(claim, _model_failure(error))
+            case JournalDamaged():
+                fail_run(claim, services.run_failed(error.failure()), retry_from=error.key)
+            case _:
+                reason = f"supervisor_failed: {type(error).__name__}"
+                services.release_crashed(claim, reason=reason)
     except (LeaseLost, DatabaseError) as failure:
         logger.warning("not_handed_back", error=str(failure)[:300])
+
+
+def _model_failure(error: ConfigInvalid) -> RunFailed:
+    return RunFailed(
+        error_type="model_unavailable",
+        message=f"The run wants a model that is not connected: {error}.",
+        suggestion="Choose another model in the session, or ask the operator to connect it. "
+        "Then retry.",
+        retryable=True,
+    )
 
 
 def _storage_failure(error: OSError) -> RunFailed:
