@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx2
 from pydantic_ai import Agent, FunctionToolset, UsageLimits
 from pydantic_ai.exceptions import AgentRunError, UsageLimitExceeded
 from pydantic_ai.models import Model
@@ -22,16 +23,19 @@ async def converse(run: Run, name: str, task: str) -> str:
     """What the agent says at the end. Raises EngineErrors, Postponed when the model cannot be
     asked now, Interrupted."""
     prompt = await prompt_of(run, name)
-    bounds = Bounds.of(run)
-    agent = build(build_model(run.model(prompt.role), run), run, prompt, bounds)
+    spec, bounds = run.model(prompt.role), Bounds.of(run)
+    agent = build(build_model(spec, run), run, prompt, bounds)
     limits = UsageLimits(request_limit=bounds.rounds if run.uses_ai(prompt.role) else None)
     try:
         async with agent:
             result = await agent.run(task, deps=run, usage_limits=limits)
     except UsageLimitExceeded as error:
         raise bounds.rounds_exhausted() from error
-    except AgentRunError as error:
-        raise translate(error) or error from error
+    except (AgentRunError, httpx2.TransportError) as error:
+        told = translate(error, spec)
+        if told is None:
+            raise
+        raise told from error
     return result.output
 
 
@@ -39,7 +43,9 @@ def build(model: Model, run: Run, prompt: Prompt, bounds: Bounds) -> Agent[Run, 
     """Without AI nothing bounds the rounds: there are as many as the task has blocks."""
     is_ai = run.uses_ai(prompt.role)
     speaker = prompt.name if is_ai else SPEAKER
-    durability = Durability(run, run.model(prompt.role), agent=prompt.name, speaker=speaker)
+    durability = Durability(
+        run, run.model(prompt.role), agent=prompt.name, speaker=speaker, is_ai=is_ai
+    )
     return Agent(
         model,
         name=prompt.name,

@@ -35,7 +35,8 @@ _PART = ("part_kind", "content", "tool_name", "args", "tool_call_id")
 
 
 class Durability(BaseDurabilityCapability[Run]):
-    """`speaker` is who says what the model answers."""
+    """`speaker` is who says what the model answers. Without AI nothing is written bit by bit, and
+    nothing is spent that would be worth an event."""
 
     engine_spec = DurabilityEngineSpec(
         engine_name="CMBAgent",
@@ -47,9 +48,13 @@ class Durability(BaseDurabilityCapability[Run]):
         wrapped_toolset_kinds=frozenset({"function"}),
     )
 
-    def __init__(self, run: Run, spec: wire.ModelSpec, *, agent: str, speaker: str) -> None:
-        self._run, self._spec, self._agent_name, self._speaker = run, spec, agent, speaker
-        super().__init__(event_stream_handler=Deltas(self._tell), name=agent)
+    def __init__(
+        self, run: Run, spec: wire.ModelSpec, *, agent: str, speaker: str, is_ai: bool
+    ) -> None:
+        self._run, self._spec, self._is_ai = run, spec, is_ai
+        self._agent_name, self._speaker = agent, speaker
+        deltas = Deltas(self._tell) if is_ai else None
+        super().__init__(event_stream_handler=deltas, name=agent)
 
     @property
     def in_durable_context(self) -> bool:
@@ -67,7 +72,8 @@ class Durability(BaseDurabilityCapability[Run]):
         said = Announcement(usage=usage)
         if response.text:
             said.events += self._run.announcing_message(self._speaker, response.text).events
-        said.events += self._run.announcing("cost_update", **self._cost(usage)).events
+        if self._is_ai:
+            said.events += self._run.announcing("cost_update", **self._cost(usage)).events
         return said
 
     def _cost(self, usage: wire.Usage) -> dict[str, Any]:

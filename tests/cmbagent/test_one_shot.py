@@ -10,7 +10,6 @@ import fcntl
 import json
 import math
 import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from tests.cmbagent.supervision import (
     fenced,
     run,
     sandbox,
-    start_message,
 )
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -34,12 +32,12 @@ PNG = b"\x89PNG\r\n\x1a\n"
 # -- blocks -------------------------------------------------------------------------------------
 def test_blocks_run_in_order_and_everything_is_told_in_order(work_dir: Path) -> None:
     heard = run(work_dir, fenced("open('a.txt', 'w').write('1')", "print(open('a.txt').read())"))
-    block = ["phase_changed", "code_execution", "collect"]
+    block = ["phase_changed", "collect", "code_execution", "tool_call"]
     assert heard.kinds() == ["agent_message", *block, *block, "agent_message", "outcome"]
     assert heard.stdout == b"1\n"
     assert [data["phase"] for data in heard.events("phase_changed")] == [
-        "Running block 1 of 2",
-        "Running block 2 of 2",
+        "Running block 1",
+        "Running block 2",
     ]
 
 
@@ -86,7 +84,7 @@ def test_a_failing_block_ends_the_run_and_its_files_are_kept(work_dir: Path) -> 
     assert heard.error["retryable"]
     assert heard.error["suggestion"]
     assert heard.stdout == b""
-    assert heard.kinds()[-2:] == ["collect", "outcome"]
+    assert heard.kinds()[-4:] == ["collect", "code_execution", "tool_call", "outcome"]
 
 
 def test_a_signal_is_named(work_dir: Path) -> None:
@@ -108,12 +106,36 @@ def test_a_limit_is_named(work_dir: Path, code: str, limit: dict[str, int], name
     assert name in heard.error["message"]
 
 
-def test_a_second_attempt_begins_with_the_first_block(work_dir: Path) -> None:
+def test_each_block_is_one_finished_tool_call(work_dir: Path) -> None:
+    heard = run(work_dir, fenced("print(1)", "print(2)"))
+    agent = "agent:engineer#0"
+    assert [entry["key"] for entry in heard.entries if entry["kind"] != "model"] == [
+        f"{agent}/prompt#0",
+        f"{agent}/tool:run_python#0/execute#0",
+        f"{agent}/tool:run_python#0",
+        f"{agent}/tool:run_python#1/execute#0",
+        f"{agent}/tool:run_python#1",
+        agent,
+    ]
+    usages = [entry["usage"] for entry in heard.entries if entry["kind"] == "model"]
+    assert len(usages) == 3
+    assert all(usage and usage["cost_usd"] == usage["input_tokens"] == 0 for usage in usages)
+
+
+def test_a_second_attempt_goes_on_after_the_last_finished_block(work_dir: Path) -> None:
+    second = "print('second')\nimport os, time\nif os.path.exists('go'): raise SystemExit\n"
+    task = fenced("print('first')", second + "time.sleep(60)", "print('third')")
     with Supervisor(work_dir) as supervisor:
-        supervisor.send(start_message(work_dir, fenced("print(1)\nimport time; time.sleep(60)")))
-        supervisor.until_printed(b"1\n")
+        supervisor.begin(task)
+        supervisor.until_printed(b"second\n")
         supervisor.process.kill()
-    assert run(work_dir, fenced("print(2)"), attempt=2).stdout == b"2\n"
+        journal = supervisor.heard.entries
+    (work_dir / "go").touch()
+    again = run(work_dir, task, attempt=2, journal=journal)
+    assert again.stdout == b"second\nthird\n"
+    assert len(again.events("agent_message")) == 1, "the first was said by the first attempt"
+    paths = [block["path"] for block in again.outcome["result"]["blocks"]]
+    assert paths == [f"runs/1/block-{number}.py" for number in (1, 2, 3)]
 
 
 # -- what executed code finds -------------------------------------------------------------------
@@ -237,10 +259,11 @@ def test_a_block_waits_for_the_environment_and_says_so(work_dir: Path, tmp_path:
     (tmp_path / "env.state.json").write_text(json.dumps(installing))
     with (tmp_path / "env.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        timer = threading.Timer(1.5, lambda: fcntl.flock(lock, fcntl.LOCK_UN))
-        timer.start()
-        heard = run(work_dir, fenced("print(1)"), science_env=str(tmp_path / "env"))
-        timer.join()
+        with Supervisor(work_dir) as supervisor:
+            supervisor.begin(fenced("print(1)"), science_env=str(tmp_path / "env"))
+            supervisor.until("phase_changed")
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            heard = supervisor.until_the_end()
     phases = [data["phase"] for data in heard.events("phase_changed")]
     assert phases == ["Preparing the science environment: downloading numpy"]
     assert heard.error["error_type"] == "environment_failed"  # the installer went away
@@ -286,11 +309,16 @@ def camb_directly(values: dict[str, float]) -> list[list[float]]:
     return spectra
 
 
+def defaults_of(recipe: recipes.Recipe) -> dict[str, float]:
+    parameters = recipe.parameters
+    return {each.name: each.default for each in parameters if each.default is not None}
+
+
 @pytest.mark.parametrize("h0", [60, 70, 75])
 def test_the_table_equals_camb_called_directly(work_dir: Path, h0: int) -> None:
     heard = run(work_dir, f"Compute the CMB power spectrum for H0 = {h0} km/s/Mpc and plot it.")
     ours = computed(heard, work_dir)
-    values = {each.name: each.default for each in recipes.known()[0].parameters} | {"H0": h0}
+    values = defaults_of(recipes.known()[0]) | {"H0": h0}
     theirs = camb_directly(values)
     assert len(ours) == len(theirs) == 2499
     for mine, direct in zip(ours, theirs, strict=True):
