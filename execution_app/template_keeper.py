@@ -24,6 +24,7 @@ from execution_app.process_tree import signal_process, tree_members
 
 logger = structlog.get_logger(__name__)
 
+PROGRAM = ("-m", "cmbagent.template")
 BACKLOG = 1024
 DELAYS = (0.0, 1.0, 5.0, 30.0)  # before a start, by how many in a row never became ready
 READY_WITHIN_SECONDS = 60.0
@@ -44,7 +45,7 @@ class TemplateKeeper:
         os.environ[TEMPLATE_BUILD] = self._build  # for the workers, our children
         self._process: subprocess.Popen[bytes] | None = None
         self._roster = -1
-        self._is_ready = False
+        self.is_ready = False
         self._unready_in_a_row = 0
         self._starts_at = 0.0
         self._started_at = 0.0
@@ -68,7 +69,7 @@ class TemplateKeeper:
             elif self._is_silent():
                 logger.warning("template_silent", template=self._process.pid)
                 self._process.kill()
-        if not self._is_ready:
+        if not self.is_ready:
             self._turn_away()
 
     def stop(self) -> None:
@@ -103,7 +104,7 @@ class TemplateKeeper:
         try:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-P", "-s", "-m", "cmbagent.template"),
+                    *(sys.executable, "-P", "-s", *PROGRAM),
                     *(*map(str, kept), self._build),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -120,15 +121,15 @@ class TemplateKeeper:
 
     def _note_death(self, status: int) -> None:
         self._read_roster()
-        self._unready_in_a_row = 0 if self._is_ready else self._unready_in_a_row + 1
+        self._unready_in_a_row = 0 if self.is_ready else self._unready_in_a_row + 1
         delay = DELAYS[min(self._unready_in_a_row, len(DELAYS) - 1)]
         self._starts_at = time.monotonic() + delay
-        logger.warning("template_died", status=status, was_ready=self._is_ready, again_in_s=delay)
+        logger.warning("template_died", status=status, was_ready=self.is_ready, again_in_s=delay)
         self._forget_process()
 
     def _forget_process(self) -> None:
         os.close(self._roster)
-        self._process, self._roster, self._is_ready = None, -1, False
+        self._process, self._roster, self.is_ready = None, -1, False
         self._drop_question()
 
     def _read_roster(self) -> None:
@@ -139,7 +140,7 @@ class TemplateKeeper:
 
     def _note(self, word: int) -> None:
         if word == READY:
-            self._is_ready = True
+            self.is_ready = True
             self._asked_at = time.monotonic()
             logger.info(
                 "template_ready", after_s=round(self._asked_at - self._started_at, 2), pid=self.pid
@@ -152,7 +153,7 @@ class TemplateKeeper:
     # -- is it there? -------------------------------------------------------------------------
     def _is_silent(self) -> bool:
         now = time.monotonic()
-        if not self._is_ready:
+        if not self.is_ready:
             return now - self._started_at > READY_WITHIN_SECONDS
         if self._question is None:
             if now - self._asked_at > ASK_EVERY_SECONDS:
