@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,59 +10,7 @@ from cmbagent import wire
 from cmbagent.context import Run
 from cmbagent.errors import CodeFailed, JournalMismatch, PayloadTooLarge
 from cmbagent.journal import Journal, digest_of
-from tests.cmbagent.supervision import start_message
-
-
-class Book:
-    """Keeps what a journal gives it; `calls` are those that were really made."""
-
-    def __init__(self, entries: Iterable[wire.Entry] = ()) -> None:
-        self.entries: list[wire.Entry] = []
-        self.calls: list[Any] = []
-        self.journal = Journal(entries, self._keep)
-
-    @property
-    def keys(self) -> list[str]:
-        return [entry["key"] for entry in self.entries]
-
-    async def _keep(self, entry: wire.Entry) -> None:
-        await asyncio.sleep(0)
-        self.entries.append(entry)
-
-    def returning(self, value: Any) -> Callable[[], Awaitable[Any]]:
-        async def body() -> Any:
-            self.calls.append(value)
-            return value
-
-        return body
-
-    async def once(self, name: str, value: Any, arguments: Any = None) -> Any:
-        return await self.journal.once("tool", name, arguments, self.returning(value))
-
-
-class Silent:
-    """A link to nobody that notes what was sent."""
-
-    def __init__(self) -> None:
-        self.sent: list[wire.EngineMessage] = []
-
-    def send(self, message: wire.EngineMessage) -> None:
-        self.sent.append(message)
-
-    async def flush(self) -> None:
-        pass
-
-    async def collect(self) -> wire.Collected:
-        return {"t": "collected", "files": [], "skipped": 0}
-
-
-async def no_agent(run: Run, name: str, task: str) -> str:
-    raise AssertionError("no agent is asked here")
-
-
-def run_with(book: Book, link: Silent | None = None) -> Run:
-    start = start_message(Path("/nowhere"), "a task")
-    return Run(start, link or Silent(), book.journal, converse=no_agent)
+from tests.cmbagent.in_process import Book, Silent, run_with
 
 
 # -- keys ---------------------------------------------------------------------------------------
@@ -204,10 +149,11 @@ async def test_named_branches_run_at_once_and_replay_whoever_was_first() -> None
 
     async def both(book: Book, slow: float) -> list[str]:
         run = run_with(book)
-        return await asyncio.gather(
+        names: list[str] = await asyncio.gather(
             run.branch("left", steps, book, "left", (0.0, slow)),
             run.branch("right", steps, book, "right", (0.005, 0.0)),
         )
+        return names
 
     first = Book()
     assert await both(first, 0.05) == ["left", "right"]
