@@ -12,6 +12,7 @@ from cmbagent.models.choosing import ModelChoiceInvalid, choose_models
 from sessions_app.errors import ConfigInvalid
 
 DEFAULT_AGENT = "engineer"
+UNCONNECTED = "not connected"
 
 
 def models_for(config: Mapping[str, Any]) -> dict[str, wire.ModelSpec]:
@@ -20,10 +21,19 @@ def models_for(config: Mapping[str, Any]) -> dict[str, wire.ModelSpec]:
     try:
         return choose_models(settings.MODEL_ENVIRONMENT, config)
     except ModelChoiceInvalid as refusal:
-        raise ConfigInvalid({refusal.field: str(refusal)}) from None
+        raise ConfigInvalid({refusal.field: str(refusal).removesuffix(".")}) from None
 
 
 def model_name_for(config: Mapping[str, Any]) -> str:
     """Of whom the task is given to, as people are told; "no-model" for none. Raises
     ConfigInvalid."""
     return models_for(config)[config.get("agent", DEFAULT_AGENT)]["name"]
+
+
+def name_of_model(config: Mapping[str, Any]) -> str:
+    """The same for who cannot refuse any more: a run that was queued before the operator took its
+    model away is claimed, and fails with a sentence."""
+    try:
+        return model_name_for(config)
+    except ConfigInvalid:
+        return UNCONNECTED

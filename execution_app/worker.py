@@ -12,6 +12,7 @@ from structlog.contextvars import bound_contextvars
 from execution_app import control, sandbox, services
 from execution_app.endings import fail_run
 from execution_app.errors import EntryRefused, JournalDamaged, LeaseLost
+from execution_app.model_choice import name_of_model
 from execution_app.services import Claim
 from execution_app.supervisor import Supervisor
 from sessions_app.errors import ConfigInvalid
@@ -29,7 +30,9 @@ def supervise_while_there_is_work() -> None:
     with control.listen() as nudges:
         try:
             while not control.is_draining():
-                claim = services.claim_run(owner=owner, sandbox_level=sandbox.level_of_host())
+                claim = services.claim_run(
+                    owner=owner, sandbox_level=sandbox.level_of_host(), name_model=name_of_model
+                )
                 if claim is None:
                     break
                 supervise(claim, nudges)

@@ -30,7 +30,7 @@ class OneShotConfig(ModeConfig):
     )
     model: ModelName | None = Field(
         default=None,
-        description="The AI model for every role, like gpt-4o or anthropic:claude-sonnet-4-5, or "
+        description="The AI model for every role, like gpt-4o or anthropic:claude-sonnet-5-5, or "
         "no-model; null: as the operator chose.",
     )
     models: dict[Role, ModelName] = Field(
@@ -118,8 +118,10 @@ def checked_config(mode: str, config: Mapping[str, Any] | None) -> dict[str, Any
     try:
         model = MODES[mode].config.model_validate(dict(config or {}))
     except ValidationError as error:
-        problems = {
-            ".".join(map(str, ("config", *item["loc"]))): item["msg"] for item in error.errors()
-        }
+        problems = {_field(item["loc"]): item["msg"] for item in error.errors()}
         raise ConfigInvalid(problems) from None
     return model.model_dump(mode="json", exclude_unset=True)
+
+
+def _field(place: tuple[int | str, ...]) -> str:
+    return ".".join(["config", *(str(part) for part in place if part != "[key]")])

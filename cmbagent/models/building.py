@@ -9,6 +9,7 @@ from pydantic_ai.settings import ModelSettings
 
 from cmbagent.context import Run
 from cmbagent.models.choosing import NO_MODEL
+from cmbagent.models.guarding import Guarded
 from cmbagent.models.no_model import no_model
 from cmbagent.models.registry import builder_for
 from cmbagent.wire import ModelSpec
@@ -30,7 +31,7 @@ def build_model(spec: ModelSpec, run: Run) -> Model:
 def connected_model(spec: ModelSpec) -> Model:
     """One that is reached over the network. Raises ModelNotInstalled."""
     _empty_environment()
-    return builder_for(spec["provider"])(spec, _settings(spec))
+    return Guarded(builder_for(spec["provider"])(spec, _settings(spec)))
 
 
 def _settings(spec: ModelSpec) -> ModelSettings:

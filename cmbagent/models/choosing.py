@@ -46,14 +46,14 @@ PROVIDERS: dict[str, Provider] = {
         "ANTHROPIC_BASE_URL",
         "https://api.anthropic.com",
         "anthropic",
-        "anthropic:claude-sonnet-4-5",
+        "anthropic:claude-sonnet-5-5",
     ),
     "google": Provider(
         ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         "GEMINI_BASE_URL",
         "https://generativelanguage.googleapis.com",
         "google.genai",
-        "google:gemini-2.5-pro",
+        "google:gemini-3.8-flash",
     ),
     "mistral": Provider(
         ("MISTRAL_API_KEY",),
@@ -69,7 +69,7 @@ _OF_ROLE = {role: f"{_MODEL}_{role.upper()}" for role in ROLES}
 _KEYS = {name for provider in PROVIDERS.values() for name in provider.keys}
 _BASE_URLS = {provider.base_url for provider in PROVIDERS.values()}
 
-_EXAMPLES = "a name like gpt-4o or anthropic:claude-sonnet-4-5, or no-model"
+_EXAMPLES = "a name like gpt-4o or anthropic:claude-sonnet-5-5, or no-model"
 
 
 class ModelChoiceInvalid(ValueError):

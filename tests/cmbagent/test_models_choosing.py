@@ -42,7 +42,7 @@ NONE, GPT, MINI, QWEN = (
     "openai:gpt-4o-mini",
     "openai:qwen3:8b",
 )
-CLAUDE = "anthropic:claude-sonnet-4-5"
+CLAUDE = "anthropic:claude-sonnet-5-5"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_providers_own_address_is_no_other(url: str) -> None:
 
 
 def test_the_first_of_two_keys_counts() -> None:
-    environ = {"CMBAGENT_MODEL": "google:gemini-2.5-pro", "GOOGLE_API_KEY": "b"}
+    environ = {"CMBAGENT_MODEL": "google:gemini-3.8-flash", "GOOGLE_API_KEY": "b"}
     assert choose_models(environ, {})["default"]["api_key"] == "b"
     assert choose_models(environ | {"GEMINI_API_KEY": "a"}, {})["default"]["api_key"] == "a"
 
