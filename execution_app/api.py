@@ -15,17 +15,20 @@ from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
 from execution_app.downloads import file_response, text_response
 from execution_app.errors import UploadTooLarge
-from execution_app.models import Artifact, Run
+from execution_app.models import Artifact, Run, Step
 from execution_app.schemas import (
     ConsoleFilters,
     FileInfo,
     FileList,
     NewRun,
     RunAccepted,
+    RunCosts,
     RunDetail,
     RunList,
     RunMoved,
     RunPageFilters,
+    StepInfo,
+    StepList,
 )
 from execution_app.services import (
     cancel_run,
@@ -89,7 +92,7 @@ def list_runs(
 ) -> RunList:
     """The runs of a session, oldest first."""
     found = Run.objects.filter(session=session).select_related("session").order_by("number")
-    page = found[filters.offset : filters.offset + filters.limit]
+    page = found.with_costs()[filters.offset : filters.offset + filters.limit]
     return RunList(
         session_id=session.pk,
         total_runs=found.count(),
@@ -114,7 +117,23 @@ def start(request: ApiRequest, session: VisibleSession, body: NewRun) -> Status[
 @router.get("/runs/{run}", response={200: RunDetail, 404: Problem})
 def show(request: ApiRequest, run: VisibleRun) -> RunDetail:
     """Where a run is, and what became of it."""
-    return RunDetail.of(run)
+    found = Run.objects.with_costs().select_related("session").filter(pk=run.pk).first()
+    if found is None:  # erased at this moment
+        raise NotVisible
+    return RunDetail.of(found)
+
+
+@router.get("/runs/{run}/steps", response={200: StepList, 404: Problem})
+def list_steps(request: ApiRequest, run: VisibleRun) -> StepList:
+    """The steps of its plan, and where each is."""
+    steps = Step.objects.filter(run=run).order_by("index")
+    return StepList(run_id=run.pk, steps=[StepInfo.of(step) for step in steps])
+
+
+@router.get("/runs/{run}/costs", response={200: RunCosts, 404: Problem})
+def show_costs(request: ApiRequest, run: VisibleRun) -> RunCosts:
+    """What its model calls took: in all, per model and per step."""
+    return RunCosts.of(run)
 
 
 @router.post("/runs/{run}/cancel", response={200: RunMoved, **SESSION_ERRORS})

@@ -40,11 +40,6 @@ from sessions_app.services import append_events, move_session
 from sessions_app.statuses import SessionStatus
 
 NO_MODEL = "no-model"
-ENDED = {
-    RunStatus.CANCELLED: "The run was cancelled.",
-    RunStatus.COMPLETED: "The run ended before.",
-    RunStatus.FAILED: "The run failed.",
-}
 
 
 @dataclass
@@ -250,6 +245,6 @@ def write_release(run: Run, chosen: Next, **columns: Any) -> None:
 def _left(run: Run, chosen: Next) -> list[EventData]:
     """What becomes of the steps it was in."""
     if chosen.to in FINAL:
-        return end_steps(run.pk, reason=chosen.columns.get("error_message") or ENDED[chosen.to])
+        return end_steps(run.pk, chosen.to, error=chosen.columns.get("error_message", ""))
     leave_steps(run.pk)
     return []

@@ -1,4 +1,4 @@
-"""Removing runs and files of deleted sessions, and bytes that no artifact names."""
+"""Removing runs and files of deleted sessions, and bytes that nothing names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 from django.conf import settings
 
-from execution_app.models import Artifact, Run
+from execution_app.models import Artifact, JournalEntry, JournalEntryQuerySet, Run, Usage
 from execution_app.services.files import blob_path, session_folder
 from execution_app.services.runs import cancel_leftovers
 from sessions_app.models import Session
@@ -49,15 +49,22 @@ def is_still_stopping(session: Session) -> bool:
 def count_runs(session: Session) -> Removed:
     """What erase_runs would remove; bytes that others use too are not counted twice."""
     artifacts = Artifact.objects.filter(session=session)
+    entries = _entries(session).exclude(payload_sha256="")
+    sizes = dict(artifacts.values_list("sha256", "size"))
+    sizes |= dict(entries.values_list("payload_sha256", "size"))
     return Removed(
         runs=Run.objects.filter(session=session).count(),
         files=artifacts.count(),
-        bytes=sum(dict(artifacts.values_list("sha256", "size")).values()),
+        bytes=sum(sizes.values()),
     )
 
 
+def _entries(session: Session) -> JournalEntryQuerySet:
+    return JournalEntry.objects.filter(run__session=session)
+
+
 def erase_runs(session: Session) -> Removed:
-    """Remove a deleted session's runs, artifacts, bytes and folder."""
+    """Remove a deleted session's runs with their journals, artifacts, bytes and folder."""
     if session.deleted_at is None or is_still_stopping(session):
         raise ValueError("only a deleted session without a live run is erased")
     removed, deleted = Removed(), session.deleted_at.timestamp()
@@ -65,13 +72,18 @@ def erase_runs(session: Session) -> Removed:
     while some := list(artifacts.values_list("pk", "sha256")[:AT_ONCE]):
         removed.files += artifacts.filter(pk__in=[pk for pk, _ in some]).delete()[0]
         removed.bytes += _remove_unused({sha for _, sha in some}, written_before=deleted)
+    Usage.objects.filter(run__session=session).delete()
+    while some := list(_entries(session).values_list("pk", "payload_sha256")[:AT_ONCE]):
+        JournalEntry.objects.filter(pk__in=[pk for pk, _ in some]).delete()
+        removed.bytes += _remove_unused({sha for _, sha in some} - {""}, written_before=deleted)
     remove_folder(session_folder(session.pk))
-    removed.runs = Run.objects.filter(session=session).delete()[0]
+    removed.runs = Run.objects.filter(session=session).delete()[1].get(Run._meta.label, 0)
     return removed
 
 
 def sweep_blobs(*, dry_run: bool = False) -> int:
-    """Remove bytes that no artifact names and that nobody is about to name; how many bytes."""
+    """Remove bytes that no artifact and no journal names and that nobody is about to name; how
+    many bytes."""
     settled = (path for path in _blobs() if _age(path) > UNCLAIMED_SECONDS)
     freed = 0
     while some := {path.name: path for path in islice(settled, AT_ONCE)}:
@@ -100,8 +112,9 @@ def _remove_unused(names: set[str], *, written_before: float) -> int:
 
 
 def _unused(names: set[str]) -> set[str]:
-    used = Artifact.objects.filter(sha256__in=names).values_list("sha256", flat=True)
-    return names - set(used)
+    files = Artifact.objects.filter(sha256__in=names).values_list("sha256", flat=True)
+    payloads = JournalEntry.objects.filter(payload_sha256__in=names)
+    return names - set(files) - set(payloads.values_list("payload_sha256", flat=True))
 
 
 def _blobs() -> Iterator[Path]:

@@ -14,9 +14,11 @@ from django.utils import timezone
 from execution_app import control
 from execution_app.bells import ring_bell
 from execution_app.errors import SessionBusy, TaskInvalid, WrongStatus
+from execution_app.model_choice import models_for
 from execution_app.models import Run
 from execution_app.services.files import refuse_deleted
 from execution_app.services.journal import forget_from
+from execution_app.services.steps import end_steps
 from execution_app.statuses import EDGES, RunStatus
 from sessions_app.event_types import (
     EventData,
@@ -48,6 +50,7 @@ def start_run(
     """Queue a run of `task`. Raises TaskInvalid, ConfigInvalid, SessionBusy."""
     task = checked_task(task)
     merged = checked_config(session.mode, {**session.config, **(config or {})})
+    models_for(merged)  # one that is not connected is refused here, not when the run is claimed
     with transaction.atomic():
         live = list(Run.objects.live().filter(session=session).select_for_update(of=("self",)))
         if live and on_busy == "reject":
@@ -101,7 +104,8 @@ def _cancel_locked(run: Run, *, by: str) -> None:
         return
     _move(run, RunStatus.CANCELLED, finished_at=timezone.now())
     move_session(run.session_id, to=SessionStatus.SUSPENDED)
-    append_events(run.session_id, [RunCancelled(by=by)], run_id=run.pk)
+    ended = end_steps(run.pk, RunStatus.CANCELLED)
+    append_events(run.session_id, [*ended, RunCancelled(by=by)], run_id=run.pk)
     ring_bell()  # a queued run of the same session may have waited for this one
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from execution_app.models import Step
-from execution_app.statuses import STEP_ENDED, STEP_EVENTS, StepStatus
+from execution_app.statuses import STEP_ENDED, STEP_EVENTS, RunStatus, StepStatus
 from sessions_app.event_types import EventData, StepFailed
 
 MAX_ERROR = 2_000
@@ -43,13 +43,12 @@ def leave_steps(run_id: uuid.UUID) -> None:
     Step.objects.filter(run_id=run_id, status=StepStatus.RUNNING).update(status=StepStatus.PENDING)
 
 
-def end_steps(run_id: uuid.UUID, *, reason: str) -> list[EventData]:
+def end_steps(run_id: uuid.UUID, ended: RunStatus, *, error: str = "") -> list[EventData]:
     """The run ended before the steps it was in: what the log is to say of them."""
+    reason = error[:MAX_ERROR] or f"The run was {ended}."
     begun = Step.objects.filter(run_id=run_id, attempts__gt=0).order_by("index")
     events: list[EventData] = [
-        StepFailed(index=step.index, title=step.title, error=reason[:MAX_ERROR]).in_step(
-            str(step.index)
-        )
+        StepFailed(index=step.index, title=step.title, error=reason).in_step(str(step.index))
         for step in begun.exclude(status__in=STEP_ENDED)
     ]
     follow_steps(run_id, events)

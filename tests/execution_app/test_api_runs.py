@@ -98,7 +98,7 @@ def test_a_run_shows_all_that_is_known(
         "total_tokens",
     }  # fmt: skip
     assert contract <= set(body)
-    assert (body["mode"], body["sandbox_level"], body["cost_usd"]) == ("one-shot", 2, None)
+    assert (body["mode"], body["sandbox_level"], body["cost_usd"]) == ("one-shot", 2, 0.0)
     assert body["error"] == {
         "error_type": "crash_loop",
         "message": "It died five times.",
