@@ -88,8 +88,7 @@ class RunStarted(EventData):
 
 
 class RunRecovered(EventData):
-    """The attempt before was interrupted. What it finished stays finished; the call it was in is
-    made again, code from its start."""
+    """The attempt before was interrupted; only the call that it was in is made again."""
 
     attempt: int
     reason: str
