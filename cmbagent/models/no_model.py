@@ -156,14 +156,15 @@ def _plan(run: Run, task: str) -> _Plan:
     if codes := python_blocks(task):
         calls = [("run_python", {"code": code}) for code in codes]
         return _Plan(_about_blocks(len(codes), run.config), calls)
-    recipe = recipes.find(task)
-    if recipe is None:
+    asked = recipes.asked_by(task)
+    if not asked:
         raise _no_recipe(task)
+    recipe, *others = asked
     configured = run.config.get("parameters", {})
     files = recipes.data_files(run.work_dir) if recipe.inputs else []
     parameters = recipes.read_parameters(recipe, task, configured, files=files)
     call = ("run_recipe", {"recipe": recipe.id, "parameters": parameters})
-    return _Plan(_about_recipe(recipe, parameters), [call])
+    return _Plan(_about_recipe(recipe, parameters, others), [call])
 
 
 # -- what is said -------------------------------------------------------------------------------
@@ -175,8 +176,14 @@ def _about_blocks(count: int, config: dict[str, Any]) -> str:
     return text
 
 
-def _about_recipe(recipe: recipes.Recipe, parameters: dict[str, Any]) -> str:
-    return f"No AI is used: running the recipe “{recipe.title}” with {recipe.shown(parameters)}."
+def _about_recipe(
+    recipe: recipes.Recipe, parameters: dict[str, Any], others: list[recipes.Recipe]
+) -> str:
+    text = f"No AI is used: running the recipe “{recipe.title}” with {recipe.shown(parameters)}."
+    if others:
+        titles = " and ".join(f"“{other.title}”" for other in others)
+        text += f" Your task speaks of {titles} too: ask for that in a task of its own."
+    return text
 
 
 def _no_recipe(task: str) -> NoRecipe:

@@ -8,12 +8,14 @@ from pathlib import Path
 from cmbagent import workdir
 from cmbagent.errors import NoRecipe
 from cmbagent.recipes.document import Parameter, Recipe, Value, parse_recipe
+from cmbagent.recipes.notation import plain
 from cmbagent.recipes.reading import read_parameters
 
 __all__ = [
     "Parameter",
     "Recipe",
     "Value",
+    "asked_by",
     "data_files",
     "find",
     "known",
@@ -22,6 +24,7 @@ __all__ = [
     "read_parameters",
 ]
 
+MAX_REQUEST = 20_000  # characters; what is longer is a document, not a request for a recipe
 _DATA = (".csv", ".tsv")
 
 
@@ -32,9 +35,20 @@ def known() -> tuple[Recipe, ...]:
     return tuple(parse_recipe(path.read_text(encoding="utf-8")) for path in paths)
 
 
+def asked_by(task: str) -> list[Recipe]:
+    """The recipes that the text of a task asks for, first the one of which it speaks most; of
+    equals, the first by name."""
+    if len(task) > MAX_REQUEST:
+        return []
+    text = plain(task)
+    fits = [(recipe.fit(text), recipe) for recipe in known()]
+    by_fit = sorted(fits, key=lambda each: -each[0])  # equals stay in the order of their names
+    return [recipe for fit, recipe in by_fit if fit]
+
+
 def find(task: str) -> Recipe | None:
-    """The first recipe that the text of a task asks for."""
-    return next((recipe for recipe in known() if recipe.is_asked_by(task)), None)
+    """The recipe that the text of a task asks for."""
+    return next(iter(asked_by(task)), None)
 
 
 def named(recipe_id: str) -> Recipe:

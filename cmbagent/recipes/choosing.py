@@ -49,8 +49,10 @@ def _agreed(choice: Choice, chosen: dict[str, str]) -> str:
     return ",".join(option for option in choice.options if option in chosen)
 
 
-def configured_choice(recipe: Recipe, choice: Choice, value: object) -> str:
-    """Raises ParameterUnknown for what is no option."""
+def configured_choice(recipe: Recipe, choice: Choice, value: object) -> str | None:
+    """None for None. Raises ParameterUnknown for what is no option."""
+    if value is None:
+        return None
     options = {key(phrase): name for name, all_ in choice.options.items() for phrase in all_}
     parts = re.split(r"[,;]", value) if isinstance(value, str) and choice.several else [value]
     chosen = {}
@@ -62,14 +64,14 @@ def configured_choice(recipe: Recipe, choice: Choice, value: object) -> str:
     return _agreed(choice, chosen)
 
 
-def agreed_choice(choice: Choice, told: str | None, configured: str | None) -> str:
+def agreed_choice(choice: Choice, told: str | None, configured: str | None) -> str | None:
     """Raises ParameterConflict when the text and the configuration say different things."""
     if told is not None and configured is not None and told != configured:
         raise ParameterConflict(
             f"{choice.name} is given two values: “{told}” and “{configured}”.",
             f"Give {choice.name} once.",
         )
-    return told or configured or choice.default
+    return told or configured
 
 
 # -- files --------------------------------------------------------------------------------------

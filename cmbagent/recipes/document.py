@@ -12,8 +12,6 @@ from typing import Any
 from cmbagent.blocks import python_blocks
 from cmbagent.recipes.notation import plain
 
-MAX_REQUEST = 20_000  # characters; what is longer is a document, not a request for a recipe
-
 PARAMETERS_VARIABLE = "CMBAGENT_PARAMETERS"  # JSON for the code; see cmbagent.execution
 
 Value = float | str | None  # None: a number that was not given and that has no default
@@ -32,7 +30,8 @@ class Form:
 class Parameter:
     """A number that the recipe's code reads. `units` are the accepted spellings of its unit and
     what a number in them is multiplied by; `words` are phrases that mean a value ("flat"). One
-    without a default follows from others, as the description says, unless it is given."""
+    without a default follows from others, as the description says, unless it is given. `only` is
+    a choice and the option without which the parameter has no meaning."""
 
     name: str
     description: str
@@ -44,6 +43,14 @@ class Parameter:
     forms: tuple[Form, ...]
     units: dict[str, float]
     words: dict[str, float]
+    only: tuple[str, str] | None
+
+    @property
+    def may_be_absent(self) -> bool:
+        return self.default is None or self.only is not None
+
+    def has_meaning(self, chosen: Mapping[str, Value]) -> bool:
+        return self.only is None or chosen[self.only[0]] == self.only[1]
 
     @property
     def range(self) -> str:
@@ -111,13 +118,19 @@ class Recipe:
         """All that it reads out of a task."""
         return (*self.parameters, *self.choices, *self.inputs)
 
-    def is_asked_by(self, task: str) -> bool:
-        text = plain(task[: MAX_REQUEST + 1])
-        return (
-            len(task) <= MAX_REQUEST
-            and _names_one(self.about, text)
-            and _names_one(self.wants, text)
-            and not _names_one(self.not_about, text)
+    def fit(self, text: str) -> int:
+        """How much of a plain text speaks of this recipe, in characters of different phrases; 0
+        when it does not ask for it. A recipe that is called by its name is asked for."""
+        if _called(self, text):
+            return len(text) + 1
+        about, wants = _found(self.about, text), _found(self.wants, text)
+        if not (about and wants) or _found(self.not_about, text):
+            return 0
+        phrases = {phrase.lower() for phrase in about + wants}
+        return sum(
+            len(phrase)
+            for phrase in phrases
+            if not any(phrase != other and phrase in other for other in phrases)
         )
 
     def script(self, values: Mapping[str, Value]) -> str:
@@ -178,6 +191,7 @@ def _parameter(fields: dict[str, Any]) -> Parameter:
         forms=(plainly, *other),
         units=fields.get("units", {}),
         words=fields.get("words", {}),
+        only=next(iter(fields.get("only", {}).items()), None),
     )
 
 
@@ -196,6 +210,18 @@ def _input(fields: dict[str, Any]) -> InputFile:
     return InputFile(fields["name"], fields["description"], tuple(fields["endings"]))
 
 
-def _names_one(words: Iterable[str], text: str) -> bool:
-    patterns = (r"\s+".join(map(re.escape, word.split())) for word in words)
-    return any(re.search(rf"(?<![^\W_]){p}(?![^\W_])", text, re.IGNORECASE) for p in patterns)
+def _called(recipe: Recipe, text: str) -> bool:
+    names = "|".join(_pattern(plain(name)) for name in (recipe.id, recipe.title))
+    return bool(re.search(rf"\brecipe\s*:?\s*(?:{names})(?![^\W_])", text, re.IGNORECASE))
+
+
+def _found(phrases: Iterable[str], text: str) -> list[str]:
+    return [
+        phrase
+        for phrase in phrases
+        if re.search(rf"(?<![^\W_]){_pattern(phrase)}(?![^\W_])", text, re.IGNORECASE)
+    ]
+
+
+def _pattern(phrase: str) -> str:
+    return r"\s+".join(map(re.escape, phrase.split()))

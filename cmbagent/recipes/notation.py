@@ -8,7 +8,7 @@ import re
 import unicodedata
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
-_NAMED = "≤ <=|≥ >=|Ω Omega|ω omega|τ tau|ν nu|σ sigma|Λ Lambda|μ mu|ℓ l|π pi|θ theta"
+_NAMED = "≤ <=|≥ >=|Ω Omega|ω omega|τ tau|ν nu|σ sigma|Λ Lambda|μ mu|ℓ l|π pi|θ theta|α alpha|β beta|γ gamma|δ delta|ζ zeta|φ phi"
 _SYMBOLS = str.maketrans(
     {
         **dict.fromkeys("×·⋅∙", "*"),

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cmbagent.errors import ParameterConflict, ParameterOutOfRange
+from cmbagent.errors import ParameterConflict, ParameterOutOfRange, ParameterUnknown
 from cmbagent.recipes.choosing import (
     agreed_choice,
     chosen_file,
@@ -20,7 +20,7 @@ from cmbagent.recipes.choosing import (
     read_choice,
     read_file_name,
 )
-from cmbagent.recipes.document import Form, Parameter, Recipe, Value
+from cmbagent.recipes.document import Choice, Form, Parameter, Recipe, Value
 from cmbagent.recipes.notation import NUMBER, key, name_pattern, number_of
 from cmbagent.recipes.text import TAKEN, Text, is_other_word, not_understood
 
@@ -77,18 +77,27 @@ def read_parameters(
     reader = _Reader(text)
     reader.prepare()
     told = {each.name: read_choice(text, each) for each in recipe.choices}
-    values: dict[str, Value] = dict(
-        _numbers(recipe, [*reader.read(), *_configured(recipe, of_numbers)])
-    )
-    for choice in recipe.choices:
-        given = others.get(choice.name)
-        chosen = None if given is None else configured_choice(recipe, choice, given)
-        values[choice.name] = agreed_choice(choice, told[choice.name], chosen)
-    for each in recipe.inputs:
-        values[each.name] = chosen_file(
-            recipe, each, named_files[each.name], others.get(each.name), files
+    given = [*reader.read(), *_configured(recipe, of_numbers)]
+    chosen = {
+        choice.name: agreed_choice(
+            choice, told[choice.name], configured_choice(recipe, choice, others.get(choice.name))
         )
-    return values
+        or _implied(choice, given)
+        or choice.default
+        for choice in recipe.choices
+    }
+    paths = {
+        each.name: chosen_file(recipe, each, named_files[each.name], others.get(each.name), files)
+        for each in recipe.inputs
+    }
+    return {**_numbers(recipe, given, chosen), **chosen, **paths}
+
+
+def _implied(choice: Choice, all_given: list[_Given]) -> str | None:
+    """The option that has to be meant, because a parameter without it has no meaning."""
+    only = {given.parameter.only for given in all_given}
+    options = [option for option in choice.options if (choice.name, option) in only]
+    return options[0] if len(options) == 1 else None
 
 
 def _sorted_out(
@@ -102,14 +111,21 @@ def _sorted_out(
     return numbers, others
 
 
-def _numbers(recipe: Recipe, all_given: list[_Given]) -> dict[str, float | None]:
-    values = {parameter.name: parameter.default for parameter in recipe.parameters}
-    chosen: dict[str, _Given] = {}
+def _numbers(
+    recipe: Recipe, all_given: list[_Given], choices: Mapping[str, Value]
+) -> dict[str, Value]:
+    values: dict[str, Value] = {
+        parameter.name: parameter.default if parameter.has_meaning(choices) else None
+        for parameter in recipe.parameters
+    }
+    first: dict[str, _Given] = {}
     for given in all_given:
+        parameter, value = given.parameter, given.value
+        if not parameter.has_meaning(choices):
+            raise _without_meaning(given, recipe)
         _check_range(given)
-        _check_agreement(chosen.setdefault(given.parameter.name, given), given)
-        value = given.value
-        values[given.parameter.name] = int(value) if given.parameter.integer else value
+        _check_agreement(first.setdefault(parameter.name, given), given)
+        values[parameter.name] = int(value) if parameter.integer else value
     return values
 
 
@@ -152,8 +168,11 @@ class _Reader:
             for form in parameter.forms
             for name in form.names
         ]
+        names = {name for name, _, _ in named}
         for name, parameter, form in sorted(named, key=lambda each: len(each[0]), reverse=True):
             for found in name_pattern(name).finditer(self._text.rest):
+                if found[0] != name and found[0] in names:
+                    continue  # N and n may be two
                 given, end = self._assignment(name, parameter, form, found)
                 self._text.take(found.start(), end)
                 if given:
@@ -278,7 +297,7 @@ def _configured(recipe: Recipe, configured: Mapping[str, object]) -> Iterator[_G
     }
     for name, value in configured.items():
         quote = f"{name} = {value}"[:100]
-        if value is None and key(name) in forms and forms[key(name)][0].default is None:
+        if value is None and key(name) in forms and forms[key(name)][0].may_be_absent:
             continue  # as read_parameters says that it was not given
         if key(name) not in forms or isinstance(value, bool) or not isinstance(value, int | float):
             advice = "The configuration's `parameters` are numbers by these names."
@@ -308,3 +327,10 @@ def _check_agreement(first: _Given, second: _Given) -> None:
             f"{first.parameter.name} is given two values: “{first.quote}” and “{second.quote}”.",
             f"Give {first.parameter.name} once.",
         )
+
+
+def _without_meaning(given: _Given, recipe: Recipe) -> ParameterUnknown:
+    assert given.parameter.only
+    choice, option = given.parameter.only
+    advice = f"{given.parameter.name} has a meaning only with {choice} = {option}: choose that, "
+    return not_understood(given.quote, recipe, advice + "or leave it out.")
