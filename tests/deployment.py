@@ -299,8 +299,25 @@ class Deployment:
         title = f"cmbagent engine {run_id}"
         return wait_until(lambda: find(title), within=within, what=title)[0]
 
+    def worker_of(self, run_id: str, within: float = 30) -> int:
+        """The process whose supervisor has the run, once there is one. Not the engine's parent:
+        that is the template."""
+        return wait_until(lambda: self.lease_holder(run_id), within=within, what="a worker")
+
+    def lease_holder(self, run_id: str) -> int | None:
+        key = run_id.replace("-", "") if self.shape == "embedded" else run_id
+        rows = self.query("SELECT lease_owner FROM execution_app_run WHERE id = %s", key)
+        owner = rows[0][0] or ""
+        return int(owner.rpartition(":")[2]) if owner else None
+
+    def template_pids(self) -> list[int]:
+        """The template process, unless it is being replaced."""
+        host = self.processes.get("workers")
+        below = children(host.pid) if host else []
+        return [pid for pid in below if command_line(pid) == "cmbagent template"]
+
     def worker_pids(self) -> list[int]:
-        """Worker processes of the runs' cluster: a busy one is the parent of an engine."""
+        """Worker processes of the runs' cluster, idle and at work."""
         below = descendants(self.cluster_pids())
         return [pid for pid in below if is_worker(command_line(pid))]
 
@@ -365,10 +382,6 @@ def state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "X"
-
-
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def children(pid: int) -> list[int]:

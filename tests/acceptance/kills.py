@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tests.deployment import Deployment, command_line, descendants, find, parent, wait_until
+from tests.deployment import Deployment, command_line, descendants, find, wait_until
 
 LINES = 40
 TASK = f"""Count slowly:
@@ -52,9 +52,8 @@ def _is_code(command: str) -> bool:
 
 
 def kill_busy_worker(house: Deployment, run: str) -> int:
-    with contextlib.suppress(OSError):  # the engine ended while we looked
-        return kill([parent(engine) for engine in find(f"cmbagent engine {run}")])
-    return 0
+    worker = house.lease_holder(run)
+    return kill([worker] if worker else [])  # none: the run ended while we looked
 
 
 def kill_idle_worker(house: Deployment, _: str) -> int:

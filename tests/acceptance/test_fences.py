@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.kills import KNOWN, TASK, attempts_of, check_log, lines_of
-from tests.deployment import BASE_DIR, Deployment, find, parent, wait_until
+from tests.deployment import BASE_DIR, Deployment, find, wait_until
 
 pytestmark = pytest.mark.acceptance
 SHORT_LEASE = {"CMBAGENT_LEASE_SECONDS": "2"}
@@ -118,7 +118,7 @@ def test_a_frozen_supervisor_loses_its_run_and_its_engine(
     with Deployment.running(shape, env=SHORT_LEASE, **servers) as house:  # type: ignore[arg-type]
         run = house.start_run(TASK.replace("0.025", "0.1"))
         engine = house.engine_of(run)
-        supervisor = parent(engine)
+        supervisor = house.worker_of(run)
         time.sleep(1)
         house.freeze(supervisor)
 

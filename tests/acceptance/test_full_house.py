@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.deployment import Deployment, parent, wait_until
+from tests.deployment import Deployment, wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 BUSY = "```python\nimport time\nprint('busy', flush=True)\ntime.sleep(60)\n```"
@@ -30,7 +30,7 @@ def test_leases_and_cancels_while_every_worker_is_busy(
 
         again = house.start_run(BUSY)
         house.wait_for_output(again, "busy")
-        house.freeze(parent(house.engine_of(frozen)))
+        house.freeze(house.worker_of(frozen))
         # a lease of 3 s runs out; it is taken back within 5 s more though nobody is idle
         wait_until(
             lambda: house.run(frozen)["status"] == "queued", within=3 + 5, what="the expired lease"

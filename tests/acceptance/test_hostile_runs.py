@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.deployment import Deployment, parent
+from tests.deployment import Deployment
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 MEGABYTE = 2**20
@@ -26,7 +26,7 @@ def peak_memory(pid: int) -> int:
 def run_to_end(house: Deployment, code: str, within: float = 240) -> dict[str, Any]:
     """The ended run, with the peak memory of its supervisor's process and of the web process."""
     run = house.start_run(block(code))
-    supervisor = parent(house.engine_of(run))
+    supervisor = house.worker_of(run)
     ended = house.wait_for(run, "completed", "failed", within=within)
     peaks = [peak_memory(pid) for pid in (supervisor, house.processes["web"].pid)]
     return ended | {"peaks": peaks}

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.acceptance.kills import attempts_of
-from tests.deployment import Deployment, parent, wait_until
+from tests.deployment import Deployment, wait_until
 from tests.servers import PostgreSQL, Redis
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
@@ -111,7 +111,7 @@ def test_leases_are_reaped_while_redis_is_away_and_a_run_waits(postgres: Postgre
         redis.kill()
         waiting = house.start_run(SLOW)
 
-        os.kill(parent(house.engine_of(frozen)), signal.SIGSTOP)
+        os.kill(house.worker_of(frozen), signal.SIGSTOP)
 
         wait_until(
             lambda: house.run(frozen)["status"] == "queued", within=20, what="the expired lease"
