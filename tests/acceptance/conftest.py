@@ -9,6 +9,9 @@ import pytest
 from tests.deployment import Deployment, Shape
 from tests.servers import PostgreSQL, Redis
 
+# what they find must be readable in a failure
+pytest.register_assert_rewrite("tests.acceptance.kills", "tests.acceptance.thinking")
+
 SHAPES: tuple[Shape, ...] = ("embedded", "production")
 
 
