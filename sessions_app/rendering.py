@@ -146,9 +146,17 @@ def _called(data: Data) -> Entry:
         shown = json.dumps(arguments, ensure_ascii=False, indent=2)
         folds.append(Fold("Arguments", shown))
     if data["result"]:
-        folds.append(Fold("Result", data["result"]))
+        folds.append(Fold("Result", _laid_out(data["result"])))
     name = str(data["tool_name"])
     return Entry("tool", name, _size_of(code), folds=tuple(folds))
+
+
+def _laid_out(result: str) -> str:
+    """JSON on lines of its own, anything else as it is."""
+    try:
+        return json.dumps(json.loads(result), ensure_ascii=False, indent=2)
+    except (ValueError, RecursionError):
+        return result
 
 
 def _size_of(code: str) -> str:

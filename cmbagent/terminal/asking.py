@@ -53,6 +53,7 @@ class Asker:
                 answer = await in_thread(lambda: self._ask_person(question), name="question")
             if answer is not None:
                 return answer
+            self._say("\n")
         self.unanswered = question
         self._journal.append({"t": "question", "question": question})
         return await nobody(question)

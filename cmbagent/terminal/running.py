@@ -75,6 +75,13 @@ class Task:
     wait: bool
     began: float = field(default_factory=time.monotonic)
 
+    @property
+    def model(self) -> str:
+        """Of the agent whom the task is given to."""
+        models = self.start["models"]
+        role = self.start["config"].get("agent", "")
+        return models.get(role, models["default"])["name"]
+
 
 class Stopped(Exception):
     """By a signal."""
@@ -139,7 +146,7 @@ async def _until_the_end(task: Task) -> int:
 async def _attempt(task: Task) -> wire.Outcome:
     link, journal = task.link, task.link.journal
     attempt = journal.attempts + 1
-    model = task.start["models"]["default"]["name"]
+    model = task.model
     journal.append({"t": "start", "attempt": attempt, "model": model})
     level = task.start["sandbox"]["level"]
     link.show("run_started", {"attempt": attempt, "sandbox_level": level, "model": model})
@@ -184,7 +191,8 @@ def _completed(task: Task, outcome: wire.Outcome) -> int:
         "execution_time_s": round(time.monotonic() - task.began, 3),
         "cost_usd": total(usages),
         "costs": costs_by_model(usages),
-        "model": task.start["models"]["default"]["name"],
+        "model": task.model,
+        "work_dir": task.start["work_dir"],
     }
     task.link.show("run_completed", data)
     return COMPLETED

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
+from cmbagent.models.choosing import NO_MODEL
 from cmbagent.terminal.words import clock_time, harmless, money
 
 Data = Mapping[str, Any]
@@ -22,6 +23,7 @@ _LEVELS = {
     2: "sandbox level 2, Landlock and seccomp",
     3: "sandbox level 3: limits only, not confined",
 }
+_EXECUTING = {"run_python", "run_recipe"}
 _MAX_RESULT = 600  # characters of a tool's result that are shown
 
 
@@ -103,7 +105,7 @@ class TextScreen:
         answer = data["answer"] or data["summary"]
         if not (self._same_terminal and answer == self._last_words):
             _write(self._stdout, harmless(answer) + "\n")
-        self._lines([*data["costs"], _ended(data)])
+        self._lines([*data["costs"], *_ended(data)])
 
     # -- what happens -------------------------------------------------------------------------
     def _output(self, stream: str, text: str) -> None:
@@ -137,7 +139,7 @@ def _write(file: TextIO, text: str) -> None:
 
 # -- events in a line or two ------------------------------------------------------------------
 def _started(data: Data) -> list[str]:
-    model = "No AI is used." if data["model"] == "no-model" else f"Model {data['model']}."
+    model = "No AI is used." if data["model"] == NO_MODEL else f"Model {data['model']}."
     return [f"{model} {_LEVELS[data['sandbox_level']].capitalize()}."]
 
 
@@ -156,6 +158,8 @@ def _executed(data: Data) -> list[str]:
 
 
 def _called(data: Data) -> list[str]:
+    if data["tool_name"] in _EXECUTING:
+        return []  # what was executed has been told, and what it printed
     result = str(data["result"])
     cut = result[:_MAX_RESULT] + " […]" * (len(result) > _MAX_RESULT)
     return [f"{data['tool_name']}: {cut}"] if cut else [str(data["tool_name"])]
@@ -176,10 +180,19 @@ def _postponed(data: Data) -> list[str]:
     return [f"Waiting until {until} because: {data['message']}"]
 
 
-def _ended(data: Data) -> str:
-    ai = " No AI was used." * (data["model"] == "no-model")
+def _cost(data: Data) -> list[str]:
+    if data["model"] == NO_MODEL:
+        return []
+    told = f"{data['input_tokens']:,} tokens in, {data['output_tokens']:,} out"
+    cost = f"{money(data['cost_usd'])}, so far {money(data['total_cost_usd'])}"
+    return [f"{data['model']}: {told}, {cost}"]
+
+
+def _ended(data: Data) -> list[str]:
+    ai = " No AI was used." * (data["model"] == NO_MODEL)
     cost = money(data["cost_usd"])
-    return f"Completed in {data['execution_time_s']:.1f} s, cost {cost}.{ai}"
+    files = [f"The files are in {data['work_dir']}."] if data["files"] else []
+    return [*files, f"Completed in {data['execution_time_s']:.1f} s, cost {cost}.{ai}"]
 
 
 _LINES: dict[str, Callable[[Data], list[str]]] = {
@@ -196,8 +209,6 @@ _LINES: dict[str, Callable[[Data], list[str]]] = {
     "code_execution": _executed,
     "tool_call": _called,
     "files_updated": _collected,
-    "cost_update": lambda data: [
-        f"{data['model']}: {money(data['cost_usd'])}, together {money(data['total_cost_usd'])}"
-    ],
+    "cost_update": _cost,
     "error": lambda data: [f"{data['error_type']}: {data['message']}"],
 }

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from cmbagent.models.choosing import NO_MODEL
 from cmbagent.wire import Usage
 from cmbagent.workdir import visible
 
@@ -40,6 +41,8 @@ def costs_by_model(usages: Iterable[Usage]) -> list[str]:
     """One line a model: calls, tokens, cost."""
     by_model: dict[str, list[Usage]] = {}
     for usage in usages:
+        if usage["provider"] == NO_MODEL:
+            continue
         by_model.setdefault(usage["model"], []).append(usage)
     return [_cost_line(model, calls) for model, calls in by_model.items()]
 
