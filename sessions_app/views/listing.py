@@ -20,12 +20,13 @@ from django.views.decorators.http import require_GET, require_http_methods
 from django.views.decorators.vary import vary_on_headers
 
 from execution_app.errors import TaskInvalid
+from execution_app.model_choice import model_name_for
 from execution_app.models import Run
 from execution_app.services import start_run
 from sessions_app.errors import ConfigInvalid
 from sessions_app.forms import FilterForm, NewSessionForm
 from sessions_app.models import Session, SessionQuerySet
-from sessions_app.modes import MODES
+from sessions_app.modes import MODES, NO_MODEL
 from sessions_app.rendering import ago
 from sessions_app.services import Answer, Ask, answer_once, create_session
 from sessions_app.views.access import PageRequest, SeeOther, for_members
@@ -117,9 +118,19 @@ def _new_page(request: PageRequest, form: NewSessionForm, status: int = 200) -> 
         "form": form,
         "section": "new",
         "modes": list(MODES.values()),
+        "connected_model": _connected_model(),
         "examples": [{"task": task, "title": task.split("\n", 1)[0]} for task in _examples()],
     }
     return render(request, "sessions/new.html", context, status=status)
+
+
+def _connected_model() -> str:
+    """The one that runs use unless they name another; empty when none is connected."""
+    try:
+        name = model_name_for({})
+    except ConfigInvalid:
+        return ""
+    return "" if name == NO_MODEL else name
 
 
 def _examples() -> list[str]:
@@ -138,11 +149,11 @@ def _initial(request: PageRequest) -> dict[str, str]:
 def _start(form: NewSessionForm, request: PageRequest) -> str | None:
     """The id of the session; None when the form now says what is wrong."""
     try:
-        return _start_once(form.cleaned_data, request)
+        return _start_once(form, request)
     except TaskInvalid as refusal:
         form.add_error(refusal.field, refusal.message)
     except ConfigInvalid as refusal:
-        form.add_error(None, str(refusal))
+        form.refuse_config(refusal.fields)
     return None
 
 
@@ -152,14 +163,17 @@ def _first_words(task: str) -> str:
     return "" if line.startswith("```") else textwrap.shorten(line, 80, placeholder=" …")
 
 
-def _start_once(wanted: dict[str, Any], request: PageRequest) -> str:
+def _start_once(form: NewSessionForm, request: PageRequest) -> str:
     """Start what the form says; the same page sent twice, unchanged, starts it once."""
+    wanted = form.cleaned_data
     digest = hashlib.sha256(repr(sorted(wanted.items())).encode()).hexdigest()
     ask = Ask(request.user, f"page-{digest}", "POST", request.path, digest)
 
     def effect() -> Answer:
         name = wanted["name"] or _first_words(wanted["task"])
-        session = create_session(owner=request.user, mode=wanted["mode"], name=name)
+        session = create_session(
+            owner=request.user, mode=wanted["mode"], name=name, config=form.config()
+        )
         start_run(session=session, task=wanted["task"], by=request.user)
         return Answer(303, str(session.pk))
 

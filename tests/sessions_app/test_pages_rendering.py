@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.template.loader import render_to_string
 
+from sessions_app.console import CONSOLE_LINES, ConsoleTail, Line, read_console_tail
 from sessions_app.event_types import EVENT_TYPES
 from sessions_app.models import Event
 from sessions_app.rendering import (
-    CONSOLE_LINES,
+    DRAFT_TYPES,
+    ENDS_OF_TALK,
     TALK_TYPES,
-    ConsoleTail,
+    Draft,
     Entry,
-    Line,
     ago,
     clock,
     make_entries,
-    read_console_tail,
+    money,
+    read_drafts,
 )
 
 
@@ -45,7 +49,7 @@ def texts(tail: ConsoleTail) -> list[str]:
 
 
 def test_every_type_that_is_talk_is_one_of_the_vocabulary() -> None:
-    assert set(EVENT_TYPES) >= TALK_TYPES
+    assert set(EVENT_TYPES) >= TALK_TYPES | DRAFT_TYPES | ENDS_OF_TALK
 
 
 def test_a_message_is_split_into_prose_and_code() -> None:
@@ -71,14 +75,149 @@ def test_a_failure_says_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("data", "tone", "detail"),
     [
-        ({"exit_code": 0, "ended_by": "exit"}, "ok", "2.5 s"),
+        ({"exit_code": 0, "ended_by": "exit"}, "ok", "2.5 s · exit code 0"),
         ({"exit_code": 3, "ended_by": "exit"}, "bad", "2.5 s · exit code 3"),
-        ({"exit_code": None, "ended_by": "time_limit"}, "bad", "2.5 s · time limit"),
+        ({"exit_code": None, "ended_by": "time_limit"}, "bad", "2.5 s · ended by time limit"),
     ],
 )
 def test_executed_code_tells_how_it_ended(data: dict[str, Any], tone: str, detail: str) -> None:
     made = entry("code_execution", language="python", path="runs/1/1.py", duration_s=2.5, **data)
     assert (made.tone, made.detail) == (tone, detail)
+
+
+def test_executed_code_tells_the_level_of_its_run() -> None:
+    run_id = uuid.uuid4()
+    ran = event(
+        "code_execution", language="python", path="b.py", exit_code=0, duration_s=1, ended_by="exit"
+    )
+    ran.run_id = run_id
+    (made,) = make_entries([ran], {run_id: 2})
+    assert made.detail == "1.0 s · exit code 0 · sandbox level 2"
+
+
+def test_a_tool_call_folds_its_code_and_its_result_away() -> None:
+    made = entry(
+        "tool_call", tool_name="run_python", arguments={"code": "a = 1\nb = 2"}, result='{"a": 1}'
+    )
+    assert (made.kind, made.title, made.detail) == ("tool", "run_python", "2 lines of Python")
+    assert [(fold.label, fold.text) for fold in made.folds] == [
+        ("Code", "a = 1\nb = 2"),
+        ("Result", '{\n  "a": 1\n}'),
+    ]
+
+
+def test_arguments_that_are_no_code_are_shown_as_json() -> None:
+    arguments = {"recipe": "distances", "parameters": {"z": 1.5}}
+    made = entry("tool_call", tool_name="run_recipe", arguments=arguments, result="not JSON {")
+    assert [fold.label for fold in made.folds] == ["Arguments", "Result"]
+    assert '"z": 1.5' in made.folds[0].text
+    assert made.folds[1].text == "not JSON {"
+
+
+def test_a_postponed_run_says_until_when_and_why() -> None:
+    made = entry(
+        "run_postponed",
+        error_type="model_busy",
+        message="The model is busy.",
+        until="2026-11-22T13:34:56+01:00",
+        attempt=2,
+    )
+    assert made.title == "Waiting until 12:34 UTC"
+    assert "Because: The model is busy." in made.text
+
+
+@pytest.mark.parametrize(
+    ("usd", "said"),
+    [
+        (None, "unknown"),
+        (0, "$0.00"),
+        (0.00001, "below $0.0001"),
+        (0.0123, "$0.0123"),
+        (4.2, "$4.20"),
+    ],
+)
+def test_a_cost_that_nobody_knows_is_not_zero(usd: float | None, said: str) -> None:
+    assert money(usd) == said
+
+
+def test_a_run_without_a_model_says_that_no_ai_is_used() -> None:
+    made = entry("run_started", attempt=1, sandbox_level=1, model="no-model")
+    assert made.detail == "sandbox level 1 · no AI is used"
+
+
+def test_steps_are_told_by_number_and_title() -> None:
+    started = entry("step_started", index=2, title="Fit", agent="engineer")
+    failed = entry("step_failed", index=2, title="Fit", error="No data.")
+    assert (started.title, started.detail) == ("Step 2: Fit", "engineer")
+    assert (failed.title, failed.tone, failed.text) == ("Step 2 failed: Fit", "bad", "No data.")
+
+
+# -- what is being said -----------------------------------------------------------------------
+def delta(agent: str, content: str) -> Event:
+    return event("agent_delta", agent=agent, content=content)
+
+
+def drafts(*events: Event) -> list[Draft]:
+    return read_drafts(reversed(events))
+
+
+def test_parts_of_a_message_are_a_draft_until_it_is_there() -> None:
+    parts = [delta("engineer", "I sh"), delta("engineer", "all")]
+    assert drafts(*parts) == [Draft("engineer", "I shall")]
+    whole = event("agent_message", agent="engineer", content="I shall")
+    assert drafts(*parts, whole) == []
+    assert drafts(*parts, whole, delta("engineer", "Next")) == [Draft("engineer", "Next")]
+
+
+def test_each_agent_has_a_draft_of_its_own() -> None:
+    both = [delta("engineer", "a"), delta("researcher", "b"), delta("engineer", "c")]
+    assert {draft.agent: draft.text for draft in drafts(*both)} == {
+        "engineer": "ac",
+        "researcher": "b",
+    }
+
+
+@pytest.mark.parametrize("ending", sorted(ENDS_OF_TALK))
+def test_what_nobody_will_end_is_no_draft(ending: str) -> None:
+    end = Event(seq=2, event_type=ending, data={})
+    assert drafts(delta("engineer", "half a sen"), end) == []
+    assert drafts(delta("engineer", "half a sen"), end, delta("engineer", "anew")) == [
+        Draft("engineer", "anew")
+    ]
+
+
+# -- strangers --------------------------------------------------------------------------------
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\u202etxt.exe"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        entry("agent_message", agent="engineer", content=HOSTILE),
+        entry("agent_message", agent="engineer", content=f"```python\n{HOSTILE}\n```"),
+        entry("tool_call", tool_name=HOSTILE, arguments={"code": HOSTILE}, result=HOSTILE),
+        entry("tool_call", tool_name="t", arguments={HOSTILE: HOSTILE}, result=""),
+        entry("step_completed", index=1, title=HOSTILE, summary=HOSTILE),
+        entry("phase_changed", phase=HOSTILE),
+        entry("run_failed", error_type="x", message=HOSTILE, suggestion=HOSTILE),
+    ],
+)
+def test_text_of_a_model_is_text(said: Entry) -> None:
+    html = render_to_string("sessions/_entry.html", {"entry": said})
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "&lt;script&gt;" in html
+    assert "\u202e" not in html
+    assert "[U+202E]" in html
+
+
+def test_line_breaks_of_a_model_stay() -> None:
+    made = entry("agent_message", agent="engineer", content="one\ntwo\n\n\nthree")
+    assert [part.text for part in made.parts] == ["one\ntwo\n\n\nthree"]
+
+
+def test_a_line_of_the_console_turns_nothing_around() -> None:
+    assert texts(console(output("a\u202eb\n"))) == ["a[U+202E]b"]
 
 
 def test_output_in_pieces_is_put_together_by_stream() -> None:
@@ -107,7 +246,7 @@ def test_a_new_attempt_never_continues_a_line_of_the_one_before() -> None:
         event("run_recovered", attempt=2, reason="worker_lost"),
         output("ne\n", line=1, cont=True),
     )
-    assert texts(tail) == ["half a li", "Interrupted: the code starts again", "ne"]
+    assert texts(tail) == ["half a li", "Interrupted: what was under way begins again", "ne"]
 
 
 def test_a_progress_bar_shows_its_last_state() -> None:
