@@ -95,6 +95,7 @@ def logging_config(*, level: str, json: bool, file: str) -> dict[str, Any]:
             "django-q": {"level": "WARNING"},  # a line per bell says nothing
             "asyncio": {"level": "WARNING"},
             "django.channels.server": {"level": "WARNING"},
+            "httpx2": {"level": "WARNING"},  # what asks models
         },
     }
 

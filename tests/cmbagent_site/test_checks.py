@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from django.core.checks import CheckMessage, run_checks
+from django.core.checks import INFO, WARNING, CheckMessage, run_checks
 from django.db import OperationalError
 from pytest_django import Settings
 
+from cmbagent.models import choosing
+from cmbagent.models.choosing import ModelEnvironment
 from cmbagent_site import checks
 from cmbagent_site.environment import keep_private
 from tests.servers import PostgreSQL
@@ -159,6 +161,51 @@ def test_redis_address(settings: Settings, address: str) -> None:
     settings.REDIS_URL = address
     only("E008")
     settings.REDIS_URL = "redis://127.0.0.1:6379/0"
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"CMBAGENT_MODEL": "gpt-4o"}, ("no key for openai", "CMBAGENT_MODEL: Set OPENAI_API_KEY")),
+        ({"CMBAGENT_MODEL": "gpt 4o"}, ("no name of a model", "CMBAGENT_MODEL: ")),
+        ({"CMBAGENT_MODEL_COOK": "gpt-4o"}, ("no setting", "CMBAGENT_MODEL_ENGINEER")),
+        ({"CMBAGENT_MODEL_PRICES": "gpt-4o=dear"}, ("gpt-4o=dear", "CMBAGENT_MODEL_PRICES: ")),
+        ({"CMBAGENT_MODEL_TIMEOUT": "-1"}, ("CMBAGENT_MODEL_TIMEOUT", "seconds")),
+        ({"OPENAI_BASE_URL": "vllm:8000"}, ("no web address", "OPENAI_BASE_URL: ")),
+    ],
+)
+def test_models_that_cannot_be_used(
+    settings: Settings, environ: dict[str, str], words: tuple[str, str]
+) -> None:
+    settings.MODEL_ENVIRONMENT = ModelEnvironment(environ)
+    message = next(message for message in found() if message.id == "cmbagent.E012")
+    assert message.is_serious()
+    assert words[0] in message.msg
+    assert words[1] in str(message.hint)
+
+
+def test_a_library_that_is_not_installed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "_is_installed", lambda _: False)
+    environ = {"CMBAGENT_MODEL": "mistral:x", "MISTRAL_API_KEY": "k"}
+    settings.MODEL_ENVIRONMENT = ModelEnvironment(environ)
+    assert "make models" in str(only("E012").hint)
+
+
+def test_a_key_that_nobody_uses_is_told_and_refused_by_nothing(settings: Settings) -> None:
+    settings.MODEL_ENVIRONMENT = ModelEnvironment({"OPENAI_API_KEY": "k"})
+    message = only("I001")
+    assert "OPENAI_API_KEY" in message.msg
+    assert message.level == INFO
+
+
+def test_a_key_that_travels_unencrypted(settings: Settings) -> None:
+    environ = {"CMBAGENT_MODEL": "m", "OPENAI_API_KEY": "k"}
+    settings.MODEL_ENVIRONMENT = ModelEnvironment(environ | {"OPENAI_BASE_URL": "http://lab/v1"})
+    assert only("W001").level == WARNING
+    settings.MODEL_ENVIRONMENT = ModelEnvironment(environ | {"OPENAI_BASE_URL": "https://lab/v1"})
     assert found() == []
 
 

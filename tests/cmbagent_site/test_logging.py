@@ -19,7 +19,7 @@ from django.test import Client
 from structlog.contextvars import bound_contextvars
 
 from cmbagent_site.logging import hide_tokens, logging_config
-from execution_app.supervisor import _log_for_engine
+from execution_app.messages import log_for_engine
 from tests.conftest import As, MakeRun, MakeSession
 
 SPEAK = """
@@ -150,7 +150,7 @@ def test_two_requests_do_not_share_their_ids(log_file: Path, db: None) -> None:
 
 def test_an_engines_lines_have_the_ids_of_its_run(log_file: Path) -> None:
     with bound_contextvars(session_id="s1", run_id="r1", attempt=2):
-        _log_for_engine(
+        log_for_engine(
             {"t": "log", "level": "error", "event": "engine_failed", "fields": {"traceback": "…"}}
         )
     (line,) = lines_of(log_file)
