@@ -2,6 +2,7 @@
 
 * log-writer SESSION NUMBER FILE: appends events for ever; notes in FILE what was confirmed
 * run-writer OWNER FILE: claims a run and records batches for ever
+* journal-writer FILE: goes on with one run after whoever was killed, finishing calls for ever
 * stress ACTION SECONDS: one actor of the deadlock test
 """
 
@@ -26,6 +27,7 @@ django.setup()
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 
+from execution_app import control
 from execution_app.errors import ExecutionError, LeaseLost
 from execution_app.models import Run
 from execution_app.patience import AWAY
@@ -36,6 +38,7 @@ from execution_app.services import (
     pause_run,
     reap_runs,
     record_batch,
+    release_dead_supervisor,
     release_run,
     renew_lease,
     resume_run,
@@ -43,8 +46,9 @@ from execution_app.services import (
     start_run,
 )
 from execution_app.statuses import RunStatus
-from sessions_app.event_types import Output
+from sessions_app.event_types import Output, StepCompleted, StepStarted
 from sessions_app.services import append_events
+from tests.execution_app.making import finished, usage
 
 
 def line(writer: str, number: int) -> Output:
@@ -91,6 +95,24 @@ def store_patiently(claim: Claim, event: Output) -> bool:
         connection.close()
         return False
     return True
+
+
+# -- the journal ------------------------------------------------------------------------------
+def write_journal(file: str) -> None:
+    """Each call is noted once it is acknowledged; its large answers go to blobs."""
+    pid = 4711  # each is the same supervisor, whose process is gone
+    release_dead_supervisor(pid)
+    claim = claim_run(owner=control.owner_name(pid), sandbox_level=1)
+    assert claim is not None
+    number = claim.journal_entries
+    with Path(file).open("a", buffering=1) as acknowledged:
+        while True:
+            answer = f"{number}:" + "x" * random.choice([10, 70_000])
+            told = [StepStarted(index=number, title="x"), line("call", number)]
+            done = StepCompleted(index=number, title="x").in_step(str(number))
+            record_batch(claim, [*told, finished(f"call#{number}", answer, done, usage=usage())])
+            acknowledged.write(f"{number}\n")
+            number += 1
 
 
 # -- the deadlock test ------------------------------------------------------------------------
@@ -162,6 +184,7 @@ def stress(action: str, seconds: str) -> None:
 
 ACTORS: dict[str, Callable[[float], int]] = {"meddle": meddle, "reap": reap}
 PROGRAMS: dict[str, Callable[..., None]] = {
+    "journal-writer": write_journal,
     "log-writer": write_log,
     "run-writer": write_run,
     "stress": stress,
