@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands
 
+from cmbagent.models.choosing import VARIABLES
 from execution_app.statuses import RunStatus
 from sessions_app.event_types import EVENT_TYPES
 from sessions_app.management.commands.event_catalogue import event_catalogue
@@ -115,7 +116,7 @@ def test_statuses_are_listed_as_they_are() -> None:
 # -- settings, verbs, commands ----------------------------------------------------------------
 def settings_read() -> set[str]:
     source = read("cmbagent_site/settings.py") + read("cmbagent_site/environment.py")
-    return set(re.findall(r'\benv\.\w+\(\s*"([A-Z_]+)"', source))
+    return set(re.findall(r'\benv\.\w+\(\s*"([A-Z_]+)"', source)) | VARIABLES
 
 
 def test_every_setting_is_in_the_operators_table_and_no_other() -> None:

@@ -68,6 +68,7 @@ _MODEL, _TIMEOUT, _PRICES = "CMBAGENT_MODEL", "CMBAGENT_MODEL_TIMEOUT", "CMBAGEN
 _OF_ROLE = {role: f"{_MODEL}_{role.upper()}" for role in ROLES}
 _KEYS = {name for provider in PROVIDERS.values() for name in provider.keys}
 _BASE_URLS = {provider.base_url for provider in PROVIDERS.values()}
+VARIABLES = {_MODEL, _TIMEOUT, _PRICES, *_OF_ROLE.values(), *_KEYS, *_BASE_URLS}
 
 _EXAMPLES = "a name like gpt-4o or anthropic:claude-sonnet-5-5, or no-model"
 
@@ -206,9 +207,8 @@ def _check_role(role: str) -> None:
 
 def _check_variables(environ: Mapping[str, str]) -> None:
     """A role that is misspelt would silently get the model of all others."""
-    known = {_MODEL, _TIMEOUT, _PRICES, *_OF_ROLE.values(), *_KEYS, *_BASE_URLS}
     for name in environ:
-        if name not in known:
+        if name not in VARIABLES:
             roles = ", ".join(_OF_ROLE.values())
             raise ModelChoiceInvalid(
                 name, f"{name} is no setting.", f"Unset it; models of roles are {roles}."
