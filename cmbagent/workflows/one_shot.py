@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from cmbagent.context import Run
+from cmbagent.context import NO_MODEL, Run
 from cmbagent.execution import Execution
 from cmbagent.report import Report, about_models, result_value
+from cmbagent.wire import Usage
 
 REPORT = "report.md"
 _MAX_FILES = 200  # named in the result; all are artifacts of the run
@@ -22,10 +23,11 @@ async def one_shot(run: Run) -> Report:
     answer = await run.agent(agent, run.task)
     if agent == "researcher":
         await run.keep_text(REPORT, answer)
-    return _report(run, agent, answer)
+    return _report(run, answer)
 
 
-def _report(run: Run, agent: str, answer: str) -> Report:
+def _report(run: Run, answer: str) -> Report:
+    """Without AI the answer is a summary already, and says that none was used."""
     executions = run.executions
     code = {execution.path for execution in executions}
     files = [file["path"] for file in run.files if file["path"] not in code]
@@ -35,7 +37,8 @@ def _report(run: Run, agent: str, answer: str) -> Report:
         "files": files[:_MAX_FILES],
         **result_value(run.work_dir, files),
     }
-    return Report(_summary(run, executions, files) if run.uses_ai(agent) else answer, result)
+    asked = [usage for usage in run.journal.usages() if usage["provider"] != NO_MODEL]
+    return Report(_summary(asked, executions, files) if asked else answer, result)
 
 
 def _block_result(execution: Execution) -> dict[str, object]:
@@ -43,10 +46,10 @@ def _block_result(execution: Execution) -> dict[str, object]:
     return {name: value for name, value in asdict(execution).items() if name in shown}
 
 
-def _summary(run: Run, executions: list[Execution], files: list[str]) -> str:
+def _summary(asked: list[Usage], executions: list[Execution], files: list[str]) -> str:
     seconds = sum(execution.duration_s for execution in executions)
     blocks = "1 block" if len(executions) == 1 else f"{len(executions)} blocks"
     ran = f" {blocks} ran in {seconds:.1f} s." if executions else ""
     made = ", ".join(files[:_MAX_NAMED]) or "none"
     more = f" and {len(files) - _MAX_NAMED} more" if len(files) > _MAX_NAMED else ""
-    return f"Done ({about_models(run.journal.usages())}).{ran} Files made: {made}{more}."
+    return f"Done ({about_models(asked)}).{ran} Files made: {made}{more}."

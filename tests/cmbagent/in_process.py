@@ -108,8 +108,9 @@ def run_with(
     *,
     work_dir: Path = Path("/nowhere"),
     ask: Ask = nobody,
+    task: str = "a task",
     **changes: Any,
 ) -> Run:
     """Of a model that a script speaks for."""
-    start = start_message(work_dir, "a task", **{"models": {"default": SPEC}, **changes})
+    start = start_message(work_dir, task, **{"models": {"default": SPEC}, **changes})
     return Run(start, link or Silent(), book.journal, converse=converse, ask=ask)

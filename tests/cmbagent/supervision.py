@@ -193,6 +193,10 @@ class Supervisor:
                 return
         raise AssertionError(f"never printed: {self.heard}")
 
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Each message as it is taken, until the engine has ended."""
+        return self._serve()
+
     def until_the_end(self) -> Heard:
         """Serve the engine until it has ended; all that it said."""
         for _ in self._serve():
