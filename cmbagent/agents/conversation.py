@@ -50,8 +50,14 @@ def build(model: Model, run: Run, prompt: Prompt, bounds: Bounds) -> Agent[Run, 
         model,
         name=prompt.name,
         deps_type=Run,
-        instructions=[prompt.instructions, bounds.last_round] if is_ai else None,
+        instructions=[prompt.instructions, *_wishes(run), bounds.last_round] if is_ai else None,
         retries=_RETRIES,
         toolsets=[FunctionToolset([TOOLS[tool] for tool in prompt.tools], id="tools")],
         capabilities=[bounds, durability] if is_ai else [durability],
     )
+
+
+def _wishes(run: Run) -> list[str]:
+    """What the session asks its agents to keep in mind."""
+    wishes = run.config.get("instructions")
+    return [f"The person who gave the task also asks of you:\n{wishes}"] if wishes else []
