@@ -59,6 +59,10 @@ class OneShotConfig(ModeConfig):
         description="Values for a recipe, by parameter name; they win over nothing: a value that "
         "contradicts the task's text is refused. A model does not see them.",
     )
+    options: dict[str, Annotated[str, Field(max_length=200)]] = Field(
+        default_factory=dict,
+        description="Like parameters, for what is chosen: spectra, model, the name of a file.",
+    )
 
 
 class Mode(BaseModel):
@@ -88,8 +92,14 @@ class Mode(BaseModel):
         return self.config.model_json_schema()
 
 
-_CAMB_TASK = "Compute the CMB temperature power spectrum for H0 = 67.4 and plot it."
-_CODE_TASK = (Path(__file__).parent / "examples" / "random_walk.md").read_text()
+# each can be started as it stands, without a model; a table of one's own must be uploaded first
+_EXAMPLES = [
+    (Path(__file__).parent / "examples" / f"{name}.md").read_text(encoding="utf-8").rstrip("\n")
+    for name in (
+        *("cmb_power_spectrum", "random_walk", "distances_and_ages", "fit_with_errors"),
+        *("random_field", "oscillator"),
+    )
+]
 
 MODES: dict[str, Mode] = {
     mode.id: mode
@@ -105,7 +115,7 @@ MODES: dict[str, Mode] = {
             supports_resume=True,
             supports_hitl=False,
             config=OneShotConfig,
-            examples=[{"task": _CAMB_TASK, "config": {}}, {"task": _CODE_TASK, "config": {}}],
+            examples=[{"task": task, "config": {}} for task in _EXAMPLES],
         )
     ]
 }

@@ -160,7 +160,7 @@ def _plan(run: Run, task: str) -> _Plan:
     if not asked:
         raise _no_recipe(task)
     recipe, *others = asked
-    configured = run.config.get("parameters", {})
+    configured = run.config.get("parameters", {}) | run.config.get("options", {})
     files = recipes.data_files(run.work_dir) if recipe.inputs else []
     parameters = recipes.read_parameters(recipe, task, configured, files=files)
     call = ("run_recipe", {"recipe": recipe.id, "parameters": parameters})
@@ -171,7 +171,7 @@ def _plan(run: Run, task: str) -> _Plan:
 def _about_blocks(count: int, config: dict[str, Any]) -> str:
     number = "the Python block" if count == 1 else f"the {count} Python blocks"
     text = f"No AI is used: running {number} of your task as written."
-    if config.get("parameters"):
+    if config.get("parameters") or config.get("options"):
         text += " The parameters of the configuration are for recipes; your code does not get them."
     return text
 

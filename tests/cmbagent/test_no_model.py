@@ -131,7 +131,7 @@ async def test_no_tokens_are_counted(work_dir: Path, way: Any) -> None:
 
 @pytest.mark.parametrize("way", [Bench.answer, Bench.streamed])
 async def test_a_recipe_is_one_call_with_all_its_parameters(work_dir: Path, way: Any) -> None:
-    bench = Bench(work_dir, CMB, {"parameters": {"lmax": 600, "spectra": "TT"}})
+    bench = Bench(work_dir, CMB, {"parameters": {"lmax": 600}, "options": {"spectra": "TT"}})
     result = await way(bench)
     ((name, arguments),) = bench.calls
     assert (name, arguments["recipe"]) == ("run_recipe", "cmb_power_spectrum")

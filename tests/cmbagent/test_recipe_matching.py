@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from cmbagent import recipes
+from cmbagent.blocks import python_blocks
 from cmbagent.errors import NoRecipe, ParameterUnknown
 from cmbagent.recipes.notation import key
 
 CMB = recipes.named("cmb_power_spectrum")
 FILES = ["data.csv", "sn 2.tsv"]
+EXAMPLES = Path(__file__).resolve().parents[2] / "sessions_app" / "examples"
 IDS = [recipe.id for recipe in recipes.known()]
 STORED: list[dict[str, Any]] = tomllib.loads(
     Path(__file__).with_name("phrasings.toml").read_text(encoding="utf-8")
@@ -104,6 +106,16 @@ def test_the_spectra_of_the_cmb_are_found(task: str) -> None:
 )
 def test_other_tasks_do_not_ask_for_it(task: str) -> None:
     assert recipes.find(task) is None
+
+
+def test_the_examples_of_the_mode_need_no_model() -> None:
+    tasks = [path.read_text(encoding="utf-8") for path in sorted(EXAMPLES.glob("*.md"))]
+    found = {recipe.id for task in tasks if (recipe := recipes.find(task))}
+    assert found == {recipe.id for recipe in recipes.known() if not recipe.inputs}
+    assert [task for task in tasks if recipes.find(task) is None and not python_blocks(task)] == []
+    for task in tasks:
+        if recipe := recipes.find(task):
+            assert recipes.read_parameters(recipe, task, {})
 
 
 # -- which of several ---------------------------------------------------------------------------
