@@ -1,24 +1,29 @@
-"""`python -m bench [latency] [recovery] [sockets] [starting]`: all without a name."""
+"""`python -m bench [starting] [engines] [isolation] [latency] [recovery] [sockets]`: all without a
+name."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 
-from bench import idle_sockets, latency, recovery, starting
+from bench import engines, idle_sockets, isolation, latency, recovery, starting
 from bench.figures import HEAD, Figure, show
 from tests.deployment import Deployment, Shape
 
 SHAPES: tuple[Shape, ...] = ("embedded", "production")
+ALONE = {
+    "starting": starting.measure,
+    "engines": engines.measure,
+    "isolation": isolation.measure,
+    "sockets": idle_sockets.measure,
+}
 IN_A_HOUSE = {"latency": latency.measure, "recovery": recovery.measure}
 
 
 def figures(names: list[str]) -> Iterator[Figure]:
     for name in names:
-        if name == "starting":
-            yield from starting.measure()
-        elif name == "sockets":
-            yield from idle_sockets.measure()
+        if name in ALONE:
+            yield from ALONE[name]()
         else:
             for shape in SHAPES:
                 with Deployment.running(shape) as house:
@@ -28,7 +33,9 @@ def figures(names: list[str]) -> Iterator[Figure]:
 def main(names: list[str]) -> int:
     sys.stdout.write(HEAD + "\n")
     broken = []
-    for figure in figures(names or ["starting", "latency", "recovery", "sockets"]):
+    for figure in figures(
+        names or ["starting", "engines", "isolation", "latency", "recovery", "sockets"]
+    ):
         show(figure)
         broken += [] if figure.holds else [figure.name]
     if broken:

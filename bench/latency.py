@@ -1,10 +1,8 @@
-"""From a request to the first event, from a print to the socket, and how much gets through."""
+"""From a print to the socket, and how much gets through."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from datetime import datetime
 
 from bench.figures import Figure, percentile
 from bench.watching import Watcher, new_session
@@ -31,26 +29,8 @@ PROMISED_LINES = {"embedded": 10_000, "production": 5_000}
 
 
 def measure(house: Deployment) -> Iterator[Figure]:
-    yield from first_event(house)
     yield print_to_socket(house, rate=1000, seconds=5)
     yield throughput(house)
-
-
-def first_event(house: Deployment) -> Iterator[Figure]:
-    """One run after the other, on an idle house; the engine is a fresh interpreter each time."""
-    firsts, lines = [], []
-    for _ in range(4 * REPEATS):
-        session = new_session(house)
-        submitted = time.time()
-        run = house.start_run("```python\nprint(1)\n```", session)
-        house.wait_for(run, "completed")
-        events = house.events_of(run)
-        of_engine = next(e for e in events if e["event_type"] == "agent_message")
-        line = next(e for e in events if e["event_type"] == "output")
-        firsts.append((_stored_at(of_engine["timestamp"]) - submitted) * 1000)
-        lines.append((_stored_at(line["timestamp"]) - submitted) * 1000)
-    yield Figure("submit to the engine's first event", house.shape, "ms", firsts, 400)
-    yield Figure("submit to the first line of print(1)", house.shape, "ms", lines)
 
 
 def print_to_socket(house: Deployment, *, rate: int, seconds: int) -> Figure:
@@ -87,7 +67,3 @@ def throughput(house: Deployment) -> Figure:
     return Figure(
         "lines stored and delivered", house.shape, "lines/s", rates, bound, more_is_better=True
     )
-
-
-def _stored_at(timestamp: str) -> float:
-    return datetime.fromisoformat(timestamp).timestamp()
