@@ -297,11 +297,11 @@ def fail_at(claim: Claim, key: str) -> Run:
 STORY = [  # a call comes after the calls it made
     "say:a#0",
     "Step:b#0/model#0",
+    "step:b#01",
     "step:b#0/model#0",
     "step:b#0/tool#0/model#0",
     "step:b#0/tool#0",
     "step:b#0",
-    "step:b#01",
     "step:c#0/model#0",
 ]
 
@@ -310,8 +310,8 @@ STORY = [  # a call comes after the calls it made
     ("key", "left"),
     [
         ("say:a#0", []),
-        ("step:b#0", ["say:a#0", "Step:b#0/model#0"]),
-        ("step:b#0/tool#0", ["say:a#0", "Step:b#0/model#0", "step:b#0/model#0"]),
+        ("step:b#0", STORY[:3]),
+        ("step:b#0/tool#0", STORY[:4]),
         ("step:c#0/model#0", STORY[:-1]),
         ("step:c#0", STORY),
         ("", STORY),
