@@ -266,8 +266,9 @@ talking = threading.Thread(target=talk)
 talking.start()
 entries = []
 for n in range(start["journal_entries"]):
-    entries.append(hear())
-    time.sleep(4 if n == 25 else 0.02)
+    beginning = lines.read(1_500_000) if n == 30 else b""
+    time.sleep(4 if n == 30 else 0.02)
+    entries.append(json.loads(beginning + lines.readline()))
 finished = time.time()
 ended.append(talking)
 talking.join()
