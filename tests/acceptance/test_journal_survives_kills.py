@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,18 +25,22 @@ def acknowledged(file: Path) -> int:
     return int(whole[-1]) + 1 if whole else 0
 
 
+def _has_passed(file: Path, number: int) -> bool:
+    return acknowledged(file) > number
+
+
 @pytest.mark.timeout(300)
 def test_supervisors_killed_at_any_moment_leave_whole_facts(database: Deployment) -> None:
     database.python(RUNS.format(writers=1))
     file, rng = database.folder / "acknowledged", random.Random(SEED)
     for _ in range(KILLS):
-        before = acknowledged(file)
+        enough = acknowledged(file) + 2
         writer = subprocess.Popen(
             [sys.executable, "-m", "tests.programs", "journal-writer", str(file)],
             cwd=BASE_DIR,
             env=database.env,
         )
-        wait_until(lambda b=before: acknowledged(file) > b + 2, within=60, what="calls")
+        wait_until(partial(_has_passed, file, enough), within=60, what="calls")
         time.sleep(rng.uniform(0.0, 0.2))
         writer.kill()
         writer.wait(10)

@@ -17,6 +17,7 @@ from execution_app.errors import EntryRefused, JournalDamaged, LeaseLost
 from execution_app.models import JournalEntry, Run, Step, Usage
 from execution_app.services import (
     Claim,
+    Finished,
     claim_run,
     journal_of,
     record_batch,
@@ -38,6 +39,7 @@ from sessions_app.event_types import (
     StepStarted,
 )
 from sessions_app.models import Event
+from sessions_app.services import append_events
 from tests.conftest import MakeRun, MakeSession
 from tests.execution_app.making import finished, usage
 
@@ -87,7 +89,8 @@ def test_events_come_where_their_call_came(claim: Claim) -> None:
 @pytest.mark.parametrize("place", ["append_events", "keep_entry", "follow_steps"])
 def test_what_is_cut_off_in_the_middle_left_nothing(claim: Claim, place: str) -> None:
     step = StepStarted(index=1, title="look")
-    batch = [step, finished("m#0", "x", said("done"), usage=usage()), finished("m#1")]
+    call = finished("m#0", "x", said("done"), usage=usage())
+    batch: list[EventData | Finished] = [step, call, finished("m#1")]
 
     service = getattr(batches_module, place)
     calls = itertools.count()
@@ -252,12 +255,10 @@ def test_an_entry_that_is_refused_fails_the_run(claim: Claim, call: Any) -> None
 
 
 def test_an_event_that_is_refused_does_not_take_its_entry_with_it(claim: Claim) -> None:
-    append = batches_module.append_events
-
     def refuse(session_id: Any, events: list[EventData], **kw: Any) -> int:
         if any(isinstance(event, AgentMessage) for event in events):
             raise DataError("invalid text")
-        return append(session_id, events, **kw)
+        return append_events(session_id, events, **kw)
 
     with mock.patch.object(batches_module, "append_events", refuse):
         record_batch(claim, [finished("m#0", "x", said("bad"), usage=usage())])

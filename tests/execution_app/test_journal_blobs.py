@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def aged(key: str, *, run: Run | None = None) -> Path:
     return path
 
 
-def deleted(session_id: object) -> Session:
+def deleted(session_id: uuid.UUID) -> Session:
     Session.objects.filter(pk=session_id).update(deleted_at=timezone.now())
     return Session.objects.get(pk=session_id)
 
