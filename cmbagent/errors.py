@@ -49,6 +49,10 @@ class ModeUnknown(EngineError):
     error_type = "mode_unknown"
 
 
+class AgentUnknown(EngineError):
+    error_type = "agent_unknown"
+
+
 class FenceUnterminated(EngineError):
     error_type = "fence_unterminated"
 

@@ -33,7 +33,7 @@ class Excerpt:
         left_out = self._size - len(self._head) - len(self._tail)
         if not left_out:
             return _decoded(self._head + self._tail)
-        return f"{_decoded(self._head)}\n[… {left_out:,} bytes …]\n{_decoded(self._tail)}"
+        return f"{_decoded(self._head)}\n[… {left_out:,} bytes left out …]\n{_decoded(self._tail)}"
 
     def end(self) -> str:
         return _decoded(self._head + self._tail)[-_TAIL:]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmbagent.context import Run
+from cmbagent.errors import AgentUnknown
 
 FOLDER = Path(__file__).parent / "prompts"
 
@@ -40,12 +41,25 @@ def parse_prompt(text: str) -> Prompt:
 
 async def prompt_of(run: Run, name: str) -> Prompt:
     """The prompt with which the run began to ask this agent: a deploy may change the file, but
-    not what a run was told, nor the tools it was given."""
+    not what a run was told, nor the tools it was given. What no AI reads is not kept.
+
+    Raises AgentUnknown.
+    """
+    text = _read(name)
+    prompt = parse_prompt(text)
+    if not run.uses_ai(prompt.role):
+        return prompt
 
     async def body() -> dict[str, str]:
-        text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
         digest = hashlib.sha256(text.encode()).hexdigest()
         return {"agent": name, "hash": digest, "text": text}
 
     kept = await run.journal.once("prompt", "prompt", {"agent": name}, body)
     return parse_prompt(kept["text"])
+
+
+def _read(name: str) -> str:
+    known = {path.stem: path for path in sorted(FOLDER.glob("*.md"))}
+    if name not in known:
+        raise AgentUnknown(f"There is no agent {name!r}.", f"Use one of: {', '.join(known)}.")
+    return known[name].read_text(encoding="utf-8")

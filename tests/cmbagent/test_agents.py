@@ -17,6 +17,7 @@ from cmbagent.agents.deltas import Deltas
 from cmbagent.agents.prompt import FOLDER, parse_prompt
 from cmbagent.agents.tools import TOOLS
 from cmbagent.errors import (
+    AgentUnknown,
     AttemptsExhausted,
     JournalMismatch,
     NobodyToAsk,
@@ -185,6 +186,13 @@ async def test_a_run_keeps_its_prompt_and_its_tools(
     assert instructions_of(new) == instructions_of(old)[1:]
     await run_with(Book(), work_dir=work_dir).agent("engineer", "Look.")
     assert "Be brief." in instructions_of(new)[-1]
+
+
+@pytest.mark.parametrize("name", ["nobody", "../prompts/engineer", ""])
+async def test_an_agent_that_is_not_there_is_named(name: str, work_dir: Path) -> None:
+    with pytest.raises(AgentUnknown, match="no agent") as raised:
+        await run_with(Book(), work_dir=work_dir).agent(name, "Go.")
+    assert "engineer, researcher" in raised.value.suggestion
 
 
 # -- bounds -------------------------------------------------------------------------------------

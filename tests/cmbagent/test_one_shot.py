@@ -110,7 +110,6 @@ def test_each_block_is_one_finished_tool_call(work_dir: Path) -> None:
     heard = run(work_dir, fenced("print(1)", "print(2)"))
     agent = "agent:engineer#0"
     assert [entry["key"] for entry in heard.entries if entry["kind"] != "model"] == [
-        f"{agent}/prompt#0",
         f"{agent}/tool:run_python#0/execute#0",
         f"{agent}/tool:run_python#0",
         f"{agent}/tool:run_python#1/execute#0",
