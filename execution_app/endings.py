@@ -108,8 +108,9 @@ def _error(outcome: dict[str, Any]) -> Any:
 
 def _seconds(given: object) -> float | None:
     """As a provider may have said it; None: it said nothing that is a time."""
-    is_time = isinstance(given, (int, float)) and math.isfinite(given) and given >= 0
-    return float(given) if is_time else None  # type: ignore[arg-type]  # a number then
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        return None
+    return float(given) if math.isfinite(given) and given >= 0 else None
 
 
 def fail_run(claim: Claim, failure: RunFailed, *, retry_from: str = "") -> None:

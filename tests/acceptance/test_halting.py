@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.thinking import Job, Lab, check_whole, running_lab
-from tests.deployment import Shape, find, wait_until
+from tests.deployment import Shape, command_line, descendants, find, wait_until
 from tests.endpoint import Request
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
@@ -60,9 +60,13 @@ def after_a_drain(lab: Lab, job: Job) -> None:
     assert rows == [("queued", 0, "worker_drained")]
 
 
+def executes(engine: int) -> bool:
+    return any("block-" in command_line(pid) for pid in descendants([engine]))
+
+
 def cancel(job: Job) -> float:
     began = time.monotonic()
-    job.lab.house.post(f"/api/runs/{job.run}/cancel")
+    job.lab.house.post(f"runs/{job.run}/cancel")
     job.wait("cancelled", within=20)
     return time.monotonic() - began
 
@@ -101,7 +105,8 @@ def test_drained_a_model_that_does_not_answer_holds_up_nobody(lab: Lab) -> None:
 def test_drained_code_is_stopped_at_once(lab: Lab) -> None:
     lab.endpoint.forget()
     job = lab.start(seconds=60)
-    lab.house.wait_for_output(job.run, "\n", within=60)
+    engine = lab.house.engine_of(job.run)
+    wait_until(lambda: executes(engine), within=60, what="the code")
 
     assert drain(lab) < 9
 
@@ -116,11 +121,11 @@ def test_paused_the_answer_is_kept_and_resumed_it_is_not_asked_again(lab: Lab) -
     job = lab.start()
     assert thinking.arrived.wait(30)
 
-    lab.house.post(f"/api/runs/{job.run}/pause")
+    lab.house.post(f"runs/{job.run}/pause")
 
     job.wait("paused", within=15)
     assert model_calls(job) == 2
-    lab.house.post(f"/api/runs/{job.run}/resume")
+    lab.house.post(f"runs/{job.run}/resume")
     job.completed()
     check_whole(job)
 

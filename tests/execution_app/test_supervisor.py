@@ -407,3 +407,34 @@ def test_what_was_paid_before_a_cancel_is_counted(claim: Claim) -> None:
         run = supervised(claim, UNSEEN.format(said='entry("model#0", 1, kind="model")'))
 
     assert (run.status, keys_of(claim)) == ("cancelled", ["model#0"])
+
+
+# -- secrets ----------------------------------------------------------------------------------
+KEY = "sk-not-for-anybodys-eyes-\u20ac"
+BABBLING = """
+mine = open("/proc/self/environ").read() + open("/proc/self/cmdline").read()
+say(t="log", level="error", event=str(start["models"]), fields={"start": start["models"]})
+say(t="event", event_type="phase_changed", data={"phase": str(start["models"])}, step=None)
+say(t="event", event_type=start["models"]["default"]["api_key"], data={}, step=None)
+entry("model#0", start["models"], [event(start["models"])], kind="model")
+hear()
+complete(models=start["models"], mine=mine)
+"""
+
+
+def everything(claim: Claim) -> str:
+    rows = [*Event.objects.values(), *JournalEntry.objects.values(), *Run.objects.values()]
+    return str(rows)
+
+
+@pytest.mark.parametrize("end", ["", 'say(t=str(start["models"]))\n'])
+def test_a_key_that_an_engine_tells_reaches_nobody(claim: Claim, end: str) -> None:
+    spec: Any = {"provider": "openai", "name": "m", "base_url": None, "api_key": KEY}
+    models = {"default": spec | {"timeout_s": 1.0, "input_price": None, "output_price": None}}
+    with capture_logs() as logs, mock.patch.object(supervisor, "models_for", return_value=models):
+        supervised(claim, BABBLING.replace("complete", f"{end}complete"))
+
+    assert keys_of(claim) == ["model#0"]
+    for place in (str(logs), everything(claim)):
+        assert "[hidden]" in place
+        assert KEY[:-1] not in place
