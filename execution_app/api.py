@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import chain
 from typing import Annotated, Any
 
 import structlog
@@ -42,6 +43,7 @@ from execution_app.services import (
 from execution_app.transcript import transcript
 from sessions_app.access import ApiRequest, NotVisible, VisibleSession, caller_of, parsed_id
 from sessions_app.models import Session
+from sessions_app.modes import NO_MODEL
 from sessions_app.repetition import HEADER, answer_of, answers_by_itself, ask_of, response_of
 from sessions_app.schemas import FieldsInvalid, NoFields, Problem
 from sessions_app.services import Ask, answer_once, earlier_answer
@@ -172,7 +174,13 @@ def console(
 ) -> HttpResponseBase:
     """Everything it printed, as text: the whole log, or of it the lines with `grep`, the `tail`."""
     text = transcript(run.pk, tail=filters.tail, grep=filters.grep)
-    return text_response(request, text)
+    return text_response(request, chain([_about(run)] * filters.about, text))
+
+
+def _about(run: Run) -> bytes:
+    """What a text that leaves the server says of itself."""
+    model = "no AI was used" if run.model in {"", NO_MODEL} else f"model {run.model}"
+    return f"# run {run.number} of session {run.session_id}: {model}\n".encode()
 
 
 # -- files ------------------------------------------------------------------------------------

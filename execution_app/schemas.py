@@ -33,6 +33,10 @@ class ConsoleFilters(BaseModel):
         Text | None,
         Field(min_length=1, max_length=1000, description="only lines that contain this text"),
     ] = None
+    about: Annotated[
+        bool,
+        Field(description="begin with a line that says which model was used, or that no AI was"),
+    ] = False
 
 
 class RunAccepted(BaseModel):

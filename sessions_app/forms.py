@@ -117,7 +117,7 @@ def _config_field(name: str, schema: Mapping[str, Any]) -> forms.Field:
     default = schema.get("default")
     about: dict[str, Any] = {
         "label": _LABELS[name],
-        "help_text": schema.get("description", ""),
+        "help_text": schema.get("description", "").replace("null:", "empty:"),
         "required": False,
     }
     if choices := schema.get("enum"):

@@ -170,6 +170,14 @@ class CostRow:
     def cost(self) -> str:
         return money(self.usd)
 
+    @property
+    def tokens_in(self) -> str:
+        return f"{self.input_tokens:,}"
+
+    @property
+    def tokens_out(self) -> str:
+        return f"{self.output_tokens:,}"
+
 
 def _costs(session: Session) -> list[CostRow]:
     calls = Usage.objects.filter(run__session=session).values("run_id", "run__number", "model")
@@ -201,8 +209,8 @@ def _cost_of(run: Run, costs: Iterable[CostRow]) -> Decimal | None:
 
 
 def console_url(run: Run) -> str:
-    """The whole console as text."""
-    return f"/api/runs/{run.pk}/console"
+    """The whole console as text, with a line that says whose words it follows from."""
+    return f"/api/runs/{run.pk}/console?about=true"
 
 
 def _is_worker_alive() -> bool:

@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from tests.deployment import Deployment, children, command_line, wait_until
+from tests.endpoint import CONTRARY, Endpoint
 
 CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 # without these it asks hosts of its maker at every start
@@ -73,8 +74,22 @@ class House(Deployment):
 
 
 @pytest.fixture(scope="package")
-def house() -> Iterator[House]:
-    made = House("embedded", workers=3)
+def served() -> Iterator[Endpoint]:
+    with Endpoint.running(CONTRARY) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def endpoint(served: Endpoint) -> Iterator[Endpoint]:
+    """A model that the house's sessions may name; those that name none use no AI."""
+    yield served
+    served.forget()
+
+
+@pytest.fixture(scope="package")
+def house(served: Endpoint) -> Iterator[House]:
+    connection = {name: served.environment[name] for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY")}
+    made = House("embedded", workers=3, env=connection)
     try:
         made.start("serve", "manage.py", "serve")
         wait_until(made.printed_link, within=READY, what="the sign-in link")

@@ -113,7 +113,7 @@ def test_the_plot_appears_although_the_worker_is_shot(open_tab: OpenTab, house: 
         timeout=LONG
     )
     wait_for_status(page, "Completed")
-    expect(page.locator("#log .mark")).to_have_text("Interrupted: the code starts again")
+    expect(page.locator("#log .mark")).to_have_text("Interrupted: what was under way begins again")
     page.get_by_role("tab", name="Plots").click()
     expect(page.locator("#plots img")).to_have_count(1)
 

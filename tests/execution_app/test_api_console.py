@@ -138,3 +138,17 @@ async def test_under_asgi_it_is_streamed_too() -> None:
         assert chunk == b"more"
         break
     assert taken == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [("no-model", "no AI was used"), ("lab/seven-1", "model lab/seven-1")]
+)
+def test_it_says_whose_words_it_follows_from_when_it_is_asked(
+    api: As, alice: User, run: Run, model: str, said: str
+) -> None:
+    _print(run, ("stdout", "one\n"))
+    Run.objects.filter(pk=run.pk).update(model=model)
+    first, second = _console(api, alice, run, about="true").splitlines()
+    assert first == f"# run 1 of session {run.session_id}: {said}"
+    assert second == "one"
+    assert _console(api, alice, run) == "one\n"

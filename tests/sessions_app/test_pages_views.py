@@ -326,7 +326,7 @@ def test_the_page_is_rendered_with_everything_up_to_its_cursor(
     assert "<script>alert" not in text
     assert "<span>&lt;b&gt;one&lt;/b&gt;</span>" in text
     assert 'data-n="2" data-open="stdout"><span>two</span>' in text
-    assert f'href="/api/runs/{run.pk}/console"' in text
+    assert f'href="/api/runs/{run.pk}/console?about=true"' in text
     assert "level 2" in text
 
 
