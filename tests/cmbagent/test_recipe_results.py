@@ -87,11 +87,11 @@ def assert_no_ai(heard: Heard) -> None:
     assert len(messages) == 2
     assert all("No AI is used" in text or "Done without AI" in text for text in messages)
     assert "without AI" in heard.outcome["summary"]
-    costs = heard.events("cost_update")
-    assert costs
-    for cost in costs:
-        assert (cost["input_tokens"], cost["output_tokens"]) == (0, 0)
-        assert (cost["cost_usd"], cost["total_cost_usd"]) == (0, 0)
+    used = [entry["usage"] for entry in heard.entries if entry["usage"]]
+    assert len(used) == 2
+    for usage in used:
+        assert (usage["model"], usage["cost_usd"]) == ("no-model", 0)
+        assert (usage["input_tokens"], usage["output_tokens"]) == (0, 0)
 
 
 def test_without_a_table_the_run_says_what_to_do(work_dir: Path) -> None:
