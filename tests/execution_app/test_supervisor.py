@@ -412,13 +412,14 @@ def test_what_was_paid_before_a_cancel_is_counted(claim: Claim) -> None:
 # -- secrets ----------------------------------------------------------------------------------
 KEY = "sk-not-for-anybodys-eyes-\u20ac"
 BABBLING = """
-mine = open("/proc/self/environ").read() + open("/proc/self/cmdline").read()
+for own in ("environ", "cmdline"):
+    open(own, "wb").write(open(f"/proc/self/{own}", "rb").read())
 say(t="log", level="error", event=str(start["models"]), fields={"start": start["models"]})
 say(t="event", event_type="phase_changed", data={"phase": str(start["models"])}, step=None)
 say(t="event", event_type=start["models"]["default"]["api_key"], data={}, step=None)
 entry("model#0", start["models"], [event(start["models"])], kind="model")
 hear()
-complete(models=start["models"], mine=mine)
+complete(models=start["models"])
 """
 
 
@@ -435,6 +436,8 @@ def test_a_key_that_an_engine_tells_reaches_nobody(claim: Claim, end: str) -> No
         supervised(claim, BABBLING.replace("complete", f"{end}complete"))
 
     assert keys_of(claim) == ["model#0"]
+    for own in ("environ", "cmdline"):
+        assert KEY.encode() not in (services.work_dir(claim.session_id) / own).read_bytes()
     for place in (str(logs), everything(claim)):
         assert "[hidden]" in place
         assert KEY[:-1] not in place
