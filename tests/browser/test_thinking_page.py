@@ -194,15 +194,15 @@ def test_a_setting_that_cannot_be_is_refused_beside_it(open_tab: OpenTab, house:
 def test_what_a_model_writes_does_not_run(
     open_tab: OpenTab, house: House, endpoint: Endpoint
 ) -> None:
-    hostile = (
-        "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
-    )
+    hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    alerts: list[str] = []
     page = open_tab("/")
+    page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
     think(page, endpoint, f"Explain {hostile}", "hostile", Agent="researcher")
     wait_for_status(page, "Completed")
     expect(page.locator(".msg.agent")).to_contain_text("<script>")
     assert page.locator("#thread img, #thread script").count() == 0
-    assert "broken" not in page.title()
+    assert not alerts
 
 
 def test_no_part_is_wider_than_a_phone(open_tab: OpenTab, house: House, endpoint: Endpoint) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from execution_app.models import Artifact, Run
+from execution_app.models import Artifact, Run, Usage
 from execution_app.services import start_run
 from execution_app.statuses import RunStatus
 from sessions_app import event_types
@@ -328,6 +329,67 @@ def test_the_page_is_rendered_with_everything_up_to_its_cursor(
     assert 'data-n="2" data-open="stdout"><span>two</span>' in text
     assert f'href="/api/runs/{run.pk}/console?about=true"' in text
     assert "level 2" in text
+
+
+def test_the_settings_of_a_new_session_are_its_modes(tab: Client) -> None:
+    text = tab.get("/sessions/new/").text
+    for field in ("agent", "model", "maxRounds", "maxAttempts"):
+        assert f'name="config-{field}"' in text
+    assert "No model is connected" in text
+
+
+def test_what_was_set_is_the_sessions_configuration(tab: Client) -> None:
+    settings = {"config-maxRounds": "7", "config-agent": "engineer", "config-model": "no-model"}
+    tab.post("/sessions/new/", new_form(**settings))
+    config = Session.objects.get().config
+    assert config == {"maxRounds": 7, "agent": "engineer", "model": "no-model"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("maxRounds", "0"), ("maxRounds", "many"), ("agent", "wizard"), ("model", "gpt-4o")],
+)
+def test_a_setting_that_cannot_be_is_named_beside_it(tab: Client, field: str, value: str) -> None:
+    answer = tab.post("/sessions/new/", new_form(**{f"config-{field}": value}))
+    assert answer.status_code == 422
+    assert f'id="id_config-{field}_error"' in answer.text
+    assert not Run.objects.exists()
+
+
+def test_what_each_model_cost_is_shown_and_unknown_is_not_zero(
+    tab: Client, session: Session
+) -> None:
+    run = move(session, RunStatus.RUNNING)
+    Run.objects.filter(pk=run.pk).update(model="lab/seven-1", attempt=1)
+    used = {"agent": "engineer", "provider": "openai", "output_tokens": 10, "cached_tokens": 0}
+    for key, model, cost in (
+        ("a", "lab/seven-1", "0.02"),
+        ("b", "lab/seven-1", "0.03"),
+        ("c", "other-2", None),
+    ):
+        Usage.objects.create(
+            run=run, key=key, model=model, cost_usd=cost, input_tokens=1000, **used
+        )
+    text = tab.get(at("detail", session)).text
+    assert re.search(r"lab/seven-1</td><td[^>]*>\$0\.0500</td><td[^>]*>2</td><td[^>]*>2,000", text)
+    assert re.search(r"other-2</td><td[^>]*>unknown</td>", text)
+    assert "<dt>Cost</dt><dd>unknown</dd>" in text
+    assert "No AI is used" not in text
+
+
+def test_a_run_without_a_model_says_so_in_its_head(tab: Client, session: Session) -> None:
+    run = move(session, RunStatus.RUNNING)
+    Run.objects.filter(pk=run.pk).update(model="no-model", attempt=1)
+    assert '<span class="badge">No AI is used</span>' in tab.get(at("status", session)).text
+
+
+def test_a_postponed_run_says_when_it_goes_on(tab: Client, session: Session) -> None:
+    run = move(session, RunStatus.QUEUED)
+    later = timezone.now() + timedelta(hours=1)
+    Run.objects.filter(pk=run.pk).update(not_before=later, postponements=1)
+    text = tab.get(at("status", session)).text
+    assert "Postponed" in text
+    assert f"{later:%H:%M} UTC" in text
 
 
 def test_no_page_carries_inline_script_or_style(tab: Client, session: Session) -> None:
