@@ -65,13 +65,6 @@ class House(Deployment):
         pid = wait_until(self.web_pid, within=READY, what="a web process")
         os.kill(pid, signal.SIGKILL)
 
-    def worker_of(self, run_id: str) -> int:
-        """The process that supervises the run's engine."""
-        status = Path(f"/proc/{self.engine_of(run_id)}/status").read_text()
-        found = re.search(r"^PPid:\s+(\d+)$", status, re.MULTILINE)
-        assert found
-        return int(found[1])
-
 
 @pytest.fixture(scope="package")
 def served() -> Iterator[Endpoint]:

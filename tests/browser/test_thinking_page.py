@@ -197,7 +197,7 @@ def test_what_a_model_writes_does_not_run(
     hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>"
     alerts: list[str] = []
     page = open_tab("/")
-    page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+    page.on("dialog", lambda dialog: alerts.append(dialog.message))
     think(page, endpoint, f"Explain {hostile}", "hostile", Agent="researcher")
     wait_for_status(page, "Completed")
     expect(page.locator(".msg.agent")).to_contain_text("<script>")

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from cmbagent import wire
 from cmbagent.terminal.journal_file import JournalFile, JournalUnusable
 from cmbagent.terminal.place import Machine
 from cmbagent.terminal.words import harmless
@@ -446,10 +447,11 @@ os.execv(sys.argv[1], sys.argv[1:])
 # -- no confinement -----------------------------------------------------------------------------
 def test_where_nothing_confines_a_person_must_allow_each_execution() -> None:
     machine = Machine.of({})
-    level_3: Any = {"level": 3, "remedy": "", "uid": None, "readable": []}
+    level_3: wire.Sandbox = {"level": 3, "remedy": "", "uid": None, "readable": []}
+    level_2: wire.Sandbox = {**level_3, "level": 2}
     assert machine.must_ask(level_3)
     assert not Machine.of({"CMBAGENT_SANDBOX": "3"}).must_ask(level_3)
-    assert not machine.must_ask({**level_3, "level": 2})
+    assert not machine.must_ask(level_2)
 
 
 # -- models -------------------------------------------------------------------------------------
