@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import signal
-import statistics
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 from bench.figures import Figure, percentile
 from bench.idle_sockets import pss_kb
 from bench.watching import new_session
+from tests.cmbagent import templates
 from tests.deployment import Deployment, Shape, wait_until
 
 REPEATS = 40
 WARM = 3
 ENGINES = 8
+IDLE_ENGINES = 20
+SETTLE_SECONDS = 3.0
 SLEEPER = "```python\nimport time\nprint('asleep', flush=True)\ntime.sleep(600)\n```"
 PROMISED_EVENT_MS, PROMISED_LINE_MS, PROMISED_MB = 150, 400, 12
 
 
 def measure(shapes: tuple[Shape, ...] = ("embedded", "production")) -> Iterator[Figure]:
+    yield from idle()
     for shape in shapes:
         with Deployment.running(shape, workers=ENGINES) as house:
             wait_until(house.template_pids, within=60, what="the template")
             wait_until(lambda: is_forking(house), within=120, what="engines from the template")
             yield from starts(house, "template", PROMISED_EVENT_MS, PROMISED_LINE_MS)
             yield from memory(house)
-            house.kill("workers", signal.SIGTERM)
+            house.kill("workers")  # not drained: then none would claim
             start_without_template(house)
             yield from starts(house, "fresh", None, None)
 
@@ -74,18 +78,35 @@ def start(house: Deployment) -> tuple[float, float]:
     return first, line
 
 
+def idle() -> Iterator[Figure]:
+    """Engines that wait for their start message."""
+    with templates.running() as template, tempfile.TemporaryDirectory() as folder:
+        engines = [templates.Ordered(template, Path(folder)) for _ in range(IDLE_ENGINES)]
+        for engine in engines:
+            engine.born()
+        time.sleep(SETTLE_SECONDS)
+        yield Figure(
+            "idle engine, PSS",
+            "both",
+            "MB",
+            [pss_kb(engine.pid) / 1024 for engine in engines],
+            PROMISED_MB,
+        )
+        yield Figure("its template, PSS", "both", "MB", [pss_kb(template.process.pid) / 1024])
+        for engine in engines:
+            engine.close()
+
+
 def memory(house: Deployment) -> Iterator[Figure]:
-    """Engines that wait for their code, all at once; the code is not in it."""
+    """Engines whose agent has called the code that they wait for; the code is not in it."""
     runs = [house.start_run(SLEEPER) for _ in range(ENGINES)]
     for run in runs:
         house.wait_for_output(run, "asleep")
     engines = [pss_kb(house.engine_of(run)) / 1024 for run in runs]
-    template = [pss_kb(pid) / 1024 for pid in house.template_pids()]
     for run in runs:
         house.post(f"runs/{run}/cancel")
         house.wait_for(run, "cancelled")
-    yield Figure("idle engine, PSS", house.shape, "MB", engines, PROMISED_MB)
-    yield Figure("template, PSS", house.shape, "MB", [statistics.median(template)])
+    yield Figure("engine that waits for its code, PSS", house.shape, "MB", engines)
 
 
 def _milliseconds(event: dict[str, str], since: float) -> float:
