@@ -36,10 +36,9 @@ from execution_app.services.steps import end_steps, leave_steps
 from execution_app.statuses import FINAL, RunStatus
 from sessions_app.event_types import EventData, Output, RunRecovered, RunStarted, storable
 from sessions_app.models import Event
+from sessions_app.modes import NO_MODEL
 from sessions_app.services import append_events, move_session
 from sessions_app.statuses import SessionStatus
-
-NO_MODEL = "no-model"
 
 
 @dataclass
