@@ -6,6 +6,7 @@ by is our own: names and digests that a new release of the library does not chan
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ from cmbagent.models.pricing import usage_of
 from cmbagent.report import total_cost
 
 _SETTINGS = ("max_tokens", "temperature", "top_p", "seed", "thinking")  # that shape an answer
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PART = ("part_kind", "content", "tool_name", "args", "tool_call_id")
 
 
@@ -77,9 +79,13 @@ class Durability(BaseDurabilityCapability[Run]):
         return said
 
     def _cost(self, usage: wire.Usage) -> dict[str, Any]:
-        told = ("model", "input_tokens", "output_tokens", "cost_usd")
-        total = total_cost([*self._run.journal.usages(), usage])
-        return {name: usage[name] for name in told} | {"total_cost_usd": total}  # type: ignore[literal-required]
+        return {
+            "model": usage["model"],
+            "input_tokens": usage["input_tokens"],
+            "output_tokens": usage["output_tokens"],
+            "cost_usd": usage["cost_usd"],
+            "total_cost_usd": total_cost([*self._run.journal.usages(), usage]),
+        }
 
 
 class Backend(JournalCallableOperationBackend[None]):
@@ -112,11 +118,15 @@ class Backend(JournalCallableOperationBackend[None]):
         self, body: Callable[[], Awaitable[object]], cache_key: tuple[Any, ...]
     ) -> object:
         _, messages, settings, parameters, *_ = cache_key
+
+        async def readable() -> Any:
+            return _without_surrogates(await body())
+
         return await self._run.journal.once(
             "model",
             "model",
             request_identity(messages, settings, parameters),
-            body,
+            readable,
             announce=self._announce_response,
         )
 
@@ -133,6 +143,18 @@ class Backend(JournalCallableOperationBackend[None]):
         return await self._run.journal.once(
             "tool", f"tool:{name}", digested, body, announce=announce
         )
+
+
+def _without_surrogates(value: Any) -> Any:
+    """JSON whose texts are UTF-8: an answer is sent back with the next request."""
+    match value:
+        case str():
+            return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
+        case dict():
+            return {name: _without_surrogates(part) for name, part in value.items()}
+        case list():
+            return [_without_surrogates(part) for part in value]
+    return value
 
 
 # -- what a request is recognised by ------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pydantic_ai import ModelRetry, RunContext, Tool
@@ -150,13 +151,15 @@ def _ending(execution: Execution) -> str:
 def _described(recipe: recipes.Recipe) -> dict[str, Any]:
     fields = [
         {"name": field.name, "description": field.description, "range": field.range}
-        | ({"default": field.default} if hasattr(field, "default") else {})
+        | {
+            "default": getattr(field, "default", None)
+        }  # null: it follows from others, or must be given
         for field in recipe.fields
     ]
     return {"recipe": recipe.id, "title": recipe.title, "parameters": fields}
 
 
-def _part(root: Any, path: str, first: int, count: int) -> dict[str, Any]:
+def _part(root: Path, path: str, first: int, count: int) -> dict[str, Any]:
     """Raises Unsafe, OSError."""
     text: list[str] = []
     size, number = 0, 0
