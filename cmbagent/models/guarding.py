@@ -59,10 +59,14 @@ def _stumbling_told() -> Iterator[None]:
 
 
 def _is_ours(trace: TracebackType | None) -> bool:
-    """Whether code of ours raised it, or called what did, while it took in the answer."""
+    """Whether code of ours is nearer to where it was raised than the library's: ours takes in the
+    events of an answer, and those are read by the library again."""
+    ours = False
     while trace is not None:
         module = str(trace.tb_frame.f_globals.get("__name__"))
-        if module.startswith("cmbagent.") and module != __name__:
-            return True
+        if module.startswith("pydantic_ai.") or module == __name__:
+            ours = False
+        elif module.startswith("cmbagent."):
+            ours = True
         trace = trace.tb_next
-    return False
+    return ours
