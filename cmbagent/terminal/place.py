@@ -21,6 +21,7 @@ from cmbagent.sandbox import Limits, probe
 
 SCIENCE_ENV = LOCKFILE.parent.parent / ".venv-science"
 _FIRST_UID, _UIDS = 1_900_000_000, 100_000_000  # far above every account of a machine
+ONLY_BUBBLEWRAP = "Install bubblewrap and start again, or set CMBAGENT_SANDBOX=2."
 RISK_ACCEPTED: Literal[3] = 3  # limits only
 
 
@@ -85,15 +86,13 @@ class Machine:
 
     def sandbox(self, run_id: uuid.UUID) -> wire.Sandbox:
         """The best level that works here, tried out. Level 3 where none does: then each execution
-        is asked about, unless the risk was accepted."""
+        is asked about, unless the risk was accepted. None where bubblewrap alone was accepted."""
         readable = [str(SCIENCE_ENV), *self.data_roots]
         found = probe(readable)
-        level = found.level
-        if level is None or level > self.accepted_level:
-            level = RISK_ACCEPTED
+        refused = self.accepted_level == 1 and found.level != 1
         return {
-            "level": level,
-            "remedy": found.remedy,
+            "level": None if refused else found.level or RISK_ACCEPTED,
+            "remedy": ONLY_BUBBLEWRAP if refused else found.remedy,
             "uid": _FIRST_UID + run_id.int % _UIDS if os.geteuid() == 0 else None,
             "readable": readable,
         }

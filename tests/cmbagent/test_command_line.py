@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 import pytest
 
 from cmbagent import wire
+from cmbagent.sandbox.probing import Probe
+from cmbagent.terminal import place
 from cmbagent.terminal.journal_file import JournalFile, JournalUnusable
 from cmbagent.terminal.place import Machine
 from cmbagent.terminal.words import harmless
@@ -452,6 +455,32 @@ def test_where_nothing_confines_a_person_must_allow_each_execution() -> None:
     assert machine.must_ask(level_3)
     assert not Machine.of({"CMBAGENT_SANDBOX": "3"}).must_ask(level_3)
     assert not machine.must_ask(level_2)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "works", "used"),
+    [
+        *[("2", 1, 1), ("2", 2, 2), ("2", None, 3)],
+        *[("3", None, 3), ("3", 2, 2)],
+        *[("1", 1, 1), ("1", 2, None), ("1", None, None)],
+    ],
+)
+def test_the_best_level_that_works_and_is_accepted_is_used(
+    monkeypatch: pytest.MonkeyPatch, accepted: str, works: Any, used: int | None
+) -> None:
+    monkeypatch.setattr(place, "probe", lambda _: Probe(works, {}, "" if works else "Install it."))
+    sandbox = Machine.of({"CMBAGENT_SANDBOX": accepted}).sandbox(uuid.uuid4())
+    assert sandbox["level"] == used
+    assert bool(sandbox["remedy"]) == (works is None or used is None)
+
+
+def test_without_the_sandbox_that_is_demanded_code_is_refused(folder: Path) -> None:
+    (folder / "bin").mkdir()
+    bare = {"CMBAGENT_SANDBOX": "1", "PATH": str(folder / "bin")}
+    refused = cmbagent(folder, fenced("print(1)"), "--work-dir", "w", **bare)
+    assert refused.returncode == 1
+    assert "No sandbox works on this machine" in refused.stderr
+    assert "Install bubblewrap" in refused.stderr
 
 
 # -- models -------------------------------------------------------------------------------------
