@@ -10,7 +10,7 @@ from pydantic_ai.models import Model
 from cmbagent.agents.bounds import Bounds
 from cmbagent.agents.durable import Durability
 from cmbagent.agents.prompt import Prompt, prompt_of
-from cmbagent.agents.tools import TOOLS
+from cmbagent.agents.toolbox import TOOLS
 from cmbagent.context import Run
 from cmbagent.models.building import build_model
 from cmbagent.models.failures import translate

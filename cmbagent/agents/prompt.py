@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent / "prompts"
 
 @dataclass(frozen=True)
 class Prompt:
-    """`role` chooses the model; `tools` are names of tools.TOOLS."""
+    """`role` chooses the model; `tools` are names of toolbox.TOOLS."""
 
     name: str
     description: str

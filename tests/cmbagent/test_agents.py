@@ -15,7 +15,7 @@ from cmbagent.agents import prompt as prompts
 from cmbagent.agents import rehearse
 from cmbagent.agents.deltas import Deltas
 from cmbagent.agents.prompt import FOLDER, parse_prompt
-from cmbagent.agents.tools import TOOLS
+from cmbagent.agents.toolbox import TOOLS
 from cmbagent.errors import (
     AgentUnknown,
     AttemptsExhausted,

@@ -11,7 +11,7 @@ import pytest
 from pydantic_ai import ModelRetry, RunContext
 
 from cmbagent import recipes
-from cmbagent.agents import tools
+from cmbagent.agents import toolbox as tools
 from cmbagent.context import Run
 from cmbagent.execution import Execution
 from cmbagent.relay import Excerpt
@@ -174,7 +174,7 @@ async def test_nothing_is_installed_and_a_person_is_named(work_dir: Path) -> Non
         "git+https://x/y",
         "./here",
         "a b",
-        "--index-url=http://x",
+        "--pre",
         "x @ http://y",
         "",
         "a;",
