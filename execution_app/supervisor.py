@@ -22,7 +22,7 @@ from execution_app import control, services
 from execution_app.collector import Collection, Collector
 from execution_app.console import Console, Stream
 from execution_app.endings import Ending, settle
-from execution_app.engine_process import EngineProcess, engine_environment
+from execution_app.engine_process import EngineProcess, engine_environment, proxies
 from execution_app.messages import Secrets, entry_of, event_of, log_for_engine, start_message
 from execution_app.model_choice import models_for
 from execution_app.outbox import Outbox
@@ -74,9 +74,8 @@ class Supervisor:
         self._draining = False
         os.close(rights.open_folder(self._work_dir))  # code may have closed it, to us too
         with ExitStack() as owned:  # what is given back in the opposite order, whatever happens
-            self._engine = EngineProcess(
-                str(claim.run_id), self._work_dir, engine_environment(self._work_dir)
-            )
+            environment = engine_environment(self._work_dir) | proxies()
+            self._engine = EngineProcess(str(claim.run_id), self._work_dir, environment)
             owned.callback(self._engine.close)
             self._wake, self._waker = os.pipe()
             owned.callback(os.close, self._wake)

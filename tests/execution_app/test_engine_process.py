@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from cmbagent import wire
 from execution_app import template_keeper
-from execution_app.engine_process import EngineProcess, engine_environment
+from execution_app.engine_process import EngineProcess, engine_environment, proxies
 from execution_app.engine_starts import TEMPLATE_BUILD
 from execution_app.process_tree import children_of, tree_members
 from execution_app.template_keeper import TemplateKeeper
@@ -187,6 +187,16 @@ def test_a_start_keeps_no_descriptor_open(way: str, work_dir: Path) -> None:
 
 def open_descriptors() -> list[str]:
     return [entry.name for entry in Path("/proc/self/fd").iterdir()]
+
+
+def test_the_way_to_a_provider_is_for_engines_alone(
+    monkeypatch: pytest.MonkeyPatch, work_dir: Path
+) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("https_proxy", "http://somebody:secret@proxy:3128")
+    assert proxies() == {"https_proxy": "http://somebody:secret@proxy:3128"}
+    assert "secret" not in str(engine_environment(work_dir)), "what the template is given"
 
 
 # -- a template that does not serve -----------------------------------------------------------
