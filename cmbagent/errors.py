@@ -26,10 +26,12 @@ class Postponed(Exception):
 
 
 class EngineError(Exception):
-    """Ends the run as failed. `message` states the fact, `suggestion` what to do about it."""
+    """Ends the run as failed. `message` states the fact, `suggestion` what to do about it. A retry
+    goes on from the journal; `key` is the entry from which it must begin anew to end otherwise."""
 
     error_type: ClassVar[str]
     retryable: ClassVar[bool] = False  # the same task may succeed when it is run again
+    key: str | None = None
 
     def __init__(self, message: str, suggestion: str) -> None:
         super().__init__(message)
@@ -37,12 +39,13 @@ class EngineError(Exception):
         self.suggestion = suggestion
 
     def failure(self) -> Failure:
-        return {
+        failure: Failure = {
             "error_type": self.error_type,
             "message": self.message,
             "suggestion": self.suggestion,
             "retryable": self.retryable,
         }
+        return {**failure, "key": self.key} if self.key else failure
 
 
 class ModeUnknown(EngineError):
@@ -131,9 +134,6 @@ class JournalMismatch(EngineError):
         )
         self.key = key
 
-    def failure(self) -> Failure:
-        return {**super().failure(), "key": self.key}
-
 
 class PayloadTooLarge(EngineError):
     """The result of one call is more than the journal takes."""
@@ -170,12 +170,14 @@ class AttemptsExhausted(EngineError):
     """The model's code failed as often as it may."""
 
     error_type = "attempts_exhausted"
+    retryable = True
 
 
 class RoundsExhausted(EngineError):
     """The model was asked as often as it may be, and gave no answer."""
 
     error_type = "rounds_exhausted"
+    retryable = True
 
 
 class InternalError(EngineError):

@@ -52,6 +52,15 @@ class Journal:
         """Of all finished calls of a kind, whatever attempt made them."""
         return [entry["payload"] for entry in self._entries.values() if entry["kind"] == kind]
 
+    def first_key(self) -> str | None:
+        """Of what was finished in the scope where this is asked."""
+        return next((key for key in self._entries if key.startswith(_scope.get())), None)
+
+    def last_key(self, kind: wire.EntryKind) -> str | None:
+        """Of all finished calls of a kind."""
+        keys = [key for key, entry in self._entries.items() if entry["kind"] == kind]
+        return keys[-1] if keys else None
+
     def usages(self) -> list[wire.Usage]:
         return [entry["usage"] for entry in self._entries.values() if entry["usage"]]
 

@@ -12,10 +12,13 @@ from cmbagent.agents.durable import Durability
 from cmbagent.agents.prompt import Prompt, prompt_of
 from cmbagent.agents.toolbox import TOOLS
 from cmbagent.context import Run
+from cmbagent.errors import AttemptsExhausted, RoundsExhausted
 from cmbagent.models.building import build_model
-from cmbagent.models.failures import translate
+from cmbagent.models.failures import ContextTooLong, translate
 
 SPEAKER = "cmbagent"  # says what no AI said
+# What the agent did so far leads here again: a retry lets it begin anew.
+_USED_UP = (AttemptsExhausted, RoundsExhausted, ContextTooLong)
 _RETRIES = 3  # answers in a row that fit no tool and no output
 
 
@@ -23,6 +26,14 @@ async def converse(run: Run, name: str, task: str) -> str:
     """What the agent says at the end. Raises EngineErrors, Postponed when the model cannot be
     asked now, Interrupted."""
     prompt = await prompt_of(run, name)
+    try:
+        return await _converse(run, prompt, task)
+    except _USED_UP as error:
+        error.key = run.journal.first_key()
+        raise
+
+
+async def _converse(run: Run, prompt: Prompt, task: str) -> str:
     spec, bounds = run.model(prompt.role), Bounds.of(run)
     agent = build(build_model(spec, run), run, prompt, bounds)
     limits = UsageLimits(request_limit=bounds.rounds if run.uses_ai(prompt.role) else None)

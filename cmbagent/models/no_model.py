@@ -101,13 +101,15 @@ class _Answering:
         return _Answer("" if results else plan.words, call)
 
     def _check(self, result: ToolReturnPart, number: int, count: int) -> None:
-        """Raises CodeFailed, so that the blocks after it do not run."""
+        """Raises CodeFailed, so that the blocks after it do not run; a retry runs it again."""
         block = f"Block {number} of {count}"
         if "path" not in (content := _content(result)):
             raise CodeFailed(f"{block} was not run: {result.content}", "Change the task.")
         if not content["succeeded"]:
             path = content["path"]
-            raise _code_failed(self._execution(path), f"{block} ({path})")
+            failed = _code_failed(self._execution(path), f"{block} ({path})")
+            failed.key = self._run.journal.last_key("tool")
+            raise failed
 
     def _execution(self, path: str) -> Execution:
         return next(each for each in self._run.executions if each.path == path)

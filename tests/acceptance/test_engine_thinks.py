@@ -53,7 +53,7 @@ def test_the_researcher_writes_markdown_with_maths(lab: Lab) -> None:
 
     ended = lab.house.wait_for(run, "completed", "failed")
 
-    assert ended["status"] == "completed", ended
+    assert ended["status"] == "completed", ended["error"]
     said = [e for e in lab.house.events_of(run) if e["event_type"] == "agent_message"]
     assert "## the angular power spectrum" in said[-1]["data"]["content"]
     assert "$$ C_\\ell" in said[-1]["data"]["content"]

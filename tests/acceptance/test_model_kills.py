@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,6 +109,10 @@ def kill_at_a_call(lab: Lab, kind: str, moment: str, rng: random.Random) -> int:
     job.completed()
     check_not_repeated(job, memory)
     check_whole(job, kills=trap.killed)
+    # what came before this request was acknowledged, or it had not been made
+    again = {n for n, times in Counter(job.asked()).items() if times > 1}
+    assert again <= {number}, job.asked()
+    assert len(job.printed()) == PARTS, "no execution was under way, so none was repeated"
     if trap.killed and moment != "on_answer":
         assert job.asked().count(number) == 2, "the call in flight was repeated"
     return trap.killed

@@ -83,7 +83,7 @@ class Job:
 
     def completed(self, within: float = 120) -> dict[str, Any]:
         ended = self.end(within)
-        assert ended["status"] == "completed", ended
+        assert ended["status"] == "completed", ended["error"]
         return ended
 
     def failed(self, within: float = 120) -> dict[str, Any]:
@@ -113,6 +113,11 @@ class Job:
             self.lab.key_of(self.run),
         )
         return [(i, o, None if c is None else Decimal(str(c))) for i, o, c in rows]
+
+    def printed(self) -> list[str]:
+        """Tickets of all executions that there ever were, acknowledged or not."""
+        console = self.lab.house.client.get(f"/api/runs/{self.run}/console").text
+        return re.findall(r"ticket ([0-9a-f]{12})", console)
 
     def tickets(self) -> list[str]:
         """What its code printed in executions that are acknowledged, by the journal."""
@@ -157,6 +162,8 @@ def check_whole(job: Job, *, kills: int = 0) -> None:
     asked = job.asked()
     assert set(asked) == set(range(1, job.calls + 1)), asked
     assert len(asked) <= job.calls + kills, f"{len(asked)} requests, {kills} kills: {asked}"
+    printed = job.printed()
+    assert len(printed) <= job.parts + kills, f"{len(printed)} executions, {kills} kills"
 
 
 def check_report(job: Job) -> None:
@@ -166,8 +173,7 @@ def check_report(job: Job) -> None:
     cited = re.findall(r"\b[0-9a-f]{12}\b", report.partition("Tickets:")[2])
     assert len(cited) == job.parts
     assert sorted(cited) == sorted(job.tickets())
-    console = job.lab.house.client.get(f"/api/runs/{job.run}/console").text
-    assert all(ticket in console for ticket in cited)
+    assert set(cited) <= set(job.printed())
 
 
 def check_story(job: Job) -> None:

@@ -234,6 +234,7 @@ async def test_code_that_fails_as_often_as_it_may_ends_the_agent(
         with pytest.raises(AttemptsExhausted, match="2 times") as raised:
             await run.agent("engineer", "Try.")
         assert "runs/1/block-3.py, ended with exit code 1: ZeroDivisionError" in str(raised.value)
+        assert raised.value.key == "agent:engineer#0/prompt#0", "a retry begins the agent anew"
     assert len(script.asked) == 3
     assert (work_dir / "kept.txt").read_text() == "1"
 

@@ -87,6 +87,13 @@ def test_a_failing_block_ends_the_run_and_its_files_are_kept(work_dir: Path) -> 
     assert heard.kinds()[-4:] == ["collect", "code_execution", "tool_call", "outcome"]
 
 
+def test_a_failing_block_names_where_a_retry_begins(work_dir: Path) -> None:
+    heard = run(work_dir, fenced("print(1)", "1 / 0"))
+    assert heard.error["key"] == "agent:engineer#0/tool:run_python#1"
+    failed = [entry for entry in heard.entries if entry["key"].startswith(heard.error["key"])]
+    assert {entry["kind"] for entry in failed} == {"tool", "execution"}
+
+
 def test_a_signal_is_named(work_dir: Path) -> None:
     heard = run(work_dir, fenced("import os; os.abort()"))
     assert "SIGABRT" in heard.error["message"]
