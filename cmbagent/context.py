@@ -30,9 +30,9 @@ from cmbagent.execution import (
     science_environment,
 )
 from cmbagent.journal import Announcement, Journal
+from cmbagent.models.choosing import NO_MODEL
 from cmbagent.wire import CollectedFile, Start
 
-NO_MODEL = "no-model"
 MAX_SAID = 16_000  # characters of one message; an event is at most 32 KB, escapes included
 MAX_TOLD = 4_000  # of a tool's argument or result
 MAX_SUMMARY = 2_000

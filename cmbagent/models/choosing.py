@@ -20,6 +20,7 @@ from cmbagent.wire import ModelSpec
 NO_MODEL: Literal["no-model"] = "no-model"
 DEFAULT = "default"  # the role of whoever has no model of its own
 ROLES = ("engineer", "researcher")
+DEFAULT_AGENT = "engineer"  # does the task of a session that names nobody
 DEFAULT_TIMEOUT_S = 300.0  # models that think send nothing for minutes
 MAX_TIMEOUT_S = 3600.0
 MAX_NAME_CHARACTERS = 200
@@ -115,7 +116,7 @@ class ModelEnvironment(Mapping[str, str]):
     @property
     def default_name(self) -> str:
         """The model that does a task unless its session chooses another, as it was written."""
-        return self.get(_OF_ROLE["engineer"]) or self.get(_MODEL) or NO_MODEL
+        return self.get(_OF_ROLE[DEFAULT_AGENT]) or self.get(_MODEL) or NO_MODEL
 
 
 def choose_models(environ: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, ModelSpec]:
@@ -134,6 +135,11 @@ def choose_models(environ: Mapping[str, str], config: Mapping[str, Any]) -> dict
         said += [("config.model", config.get("model")), _from(_OF_ROLE[role], environ)]
         chosen[role] = _first([*said, chosen[DEFAULT]])
     return {role: _spec(field, name, environ) for role, (field, name) in chosen.items()}
+
+
+def agent_of(config: Mapping[str, Any]) -> str:
+    """To whom a session's configuration gives the task."""
+    return str(config.get("agent", DEFAULT_AGENT))
 
 
 def problems(environ: Mapping[str, str]) -> list[ModelChoiceInvalid]:

@@ -27,9 +27,10 @@ from pydantic_ai.usage import RequestUsage
 
 from cmbagent import recipes
 from cmbagent.blocks import has_fence, python_blocks
-from cmbagent.context import NO_MODEL, Run
+from cmbagent.context import Run
 from cmbagent.errors import CodeFailed, EngineError, ModelNeeded, NoRecipe
 from cmbagent.execution import Execution
+from cmbagent.models.choosing import NO_MODEL
 
 _TOOLS = {"run_python", "run_recipe"}  # an agent without them talks, which needs a model
 _MAX_NAMED = 12  # files in the last message

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from cmbagent.context import NO_MODEL, Run
+from cmbagent.context import Run
 from cmbagent.execution import Execution
+from cmbagent.models.choosing import NO_MODEL, agent_of
 from cmbagent.report import Report, about_models, result_value
 from cmbagent.wire import Usage
 
@@ -19,7 +20,7 @@ _MAX_ANSWER = 8_000  # characters of the answer in the result
 
 
 async def one_shot(run: Run) -> Report:
-    agent = run.config.get("agent", "engineer")
+    agent = agent_of(run.config)
     answer = await run.agent(agent, run.task)
     if agent == "researcher":
         await run.keep_text(REPORT, answer)
