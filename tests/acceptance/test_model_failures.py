@@ -42,7 +42,7 @@ FATAL = {
     "not_json": ("model_answer_invalid", True),
     "wrong_shape": ("model_answer_invalid", True),
 }
-ANSWERED = {"filtered"}  # a refusal is an answer: a retry has it from the journal
+ANSWERED = {"filtered"}  # a refusal is an answer, paid for and in the journal
 PASSING = (
     "rate_limited",
     "rate_limited_date",
@@ -89,6 +89,19 @@ def test_a_retry_goes_on_where_it_failed(lab: Lab, kind: str) -> None:
     job.completed()
     assert job.asked() == [1, 2, 3, 3]
     check_whole(job, kills=1)
+
+
+@pytest.mark.parametrize("kind", ANSWERED)
+def test_an_answer_of_no_use_is_not_paid_for_twice(lab: Lab, kind: str) -> None:
+    lab.endpoint.misbehave(kind, number=3, times=1)
+    job = lab.start()
+    first = job.failed()
+
+    lab.house.post(f"runs/{job.run}/retry")
+
+    assert job.failed() == first, "the same words to the same model: from the journal"
+    assert job.asked() == [1, 2, 3]
+    assert len(job.usage()) == 3
 
 
 @pytest.mark.parametrize("kind", PASSING)
