@@ -23,7 +23,8 @@ from execution_app.collector import Collection, Collector
 from execution_app.console import Console, Stream
 from execution_app.endings import Ending, settle
 from execution_app.engine_process import EngineProcess, engine_environment, proxies
-from execution_app.messages import Secrets, entry_of, event_of, log_for_engine, start_message
+from execution_app.hiding import Secrets, Veil
+from execution_app.messages import entry_of, event_of, log_for_engine, start_message
 from execution_app.model_choice import models_for
 from execution_app.outbox import Outbox
 from execution_app.outgoing import JournalReader, Outgoing
@@ -56,6 +57,7 @@ class Supervisor:
     def __init__(self, claim: Claim, nudges: socket.socket) -> None:
         self._models = models_for(claim.config)
         self._secrets = Secrets(self._models)
+        self._veils = {"stdout": Veil(self._secrets), "stderr": Veil(self._secrets)}
         self._claim = claim
         self._nudges = nudges
         self._began = time.monotonic()
@@ -158,10 +160,11 @@ class Supervisor:
         except BlockingIOError:
             return False
         if data:
-            self._outbox.add_output(stream, data)
+            self._outbox.add_output(stream, self._veils[stream].feed(data))
             return True
         if descriptor in self._selector.get_map():
             self._selector.unregister(descriptor)
+        self._outbox.add_output(stream, self._veils[stream].rest())
         self._outbox.close_stream(stream)
         return False
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 from execution_app import control, engine_process, supervisor, worker
-from execution_app.models import Run
+from execution_app.models import JournalEntry, Run
 from execution_app.services import Claim, work_dir
 
 PRELUDE = """
@@ -54,3 +54,11 @@ def supervised(claim: Claim, script: str) -> Run:
     ):
         worker.supervise(claim, nudges)
     return Run.objects.get(pk=claim.run_id)
+
+
+def keys_of(claim: Claim) -> list[str]:
+    return list(
+        JournalEntry.objects.filter(run_id=claim.run_id)
+        .order_by("pk")
+        .values_list("key", flat=True)
+    )

@@ -12,30 +12,18 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import OperationalError, connection, transaction
 from pytest_django import Settings
 from structlog.testing import capture_logs
 
-from execution_app import control, outbox, services, supervisor
-from execution_app.models import JournalEntry, Run, Usage
-from execution_app.process_tree import tree_members
-from execution_app.services import Claim, Finished, Requests, claim_run, record_batch, start_run
+from execution_app import outbox, services
+from execution_app.models import Run, Usage
+from execution_app.services import Claim, Finished, record_batch
 from sessions_app.models import Event
-from tests.conftest import MakeSession
-from tests.deployment import wait_until
-from tests.execution_app.scripted import supervised
+from tests.execution_app.scripted import keys_of, supervised
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TOLD = "heard = hear()\nopen('acknowledged', 'w').write(str(heard))\n"
-
-
-@pytest.fixture
-def claim(alice: User, make_session: MakeSession) -> Claim:
-    start_run(session=make_session(alice), task="x", by=alice)
-    claimed = claim_run(owner="w", sandbox_level=1)
-    assert claimed is not None
-    return claimed
 
 
 def log_of(claim: Claim) -> list[str]:
@@ -43,14 +31,6 @@ def log_of(claim: Claim) -> list[str]:
     events = Event.objects.filter(run_id=claim.run_id).order_by("seq")
     said = [event.data.get("text", event.data.get("phase", "")) for event in events]
     return [text for text in said if text]
-
-
-def keys_of(claim: Claim) -> list[str]:
-    return list(
-        JournalEntry.objects.filter(run_id=claim.run_id)
-        .order_by("pk")
-        .values_list("key", flat=True)
-    )
 
 
 # -- acknowledging ----------------------------------------------------------------------------
@@ -309,135 +289,3 @@ def test_a_database_that_goes_away_while_the_journal_is_read(claim: Claim) -> No
         run = supervised(claim, "complete(got=[hear()['payload'] for _ in range(120)])")
 
     assert run.result == {"got": list(range(120))}
-
-
-# -- ending -----------------------------------------------------------------------------------
-def asking(*, cancel: bool = False, pause: bool = False) -> Any:
-    """What people ask of the run, each time the supervisor looks."""
-    requests = Requests(cancel=cancel, pause=pause, by="alice")
-    return mock.patch.object(services, "renew_lease", return_value=requests)
-
-
-HALTING = """
-assert hear() == {"t": "halt"}
-entry("model#0", "paid", kind="model")
-assert hear()["t"] == "stored"
-say(t="outcome", kind="interrupted", reason="halted")
-"""
-
-
-@pytest.fixture
-def _short_lease(settings: Settings) -> None:
-    settings.LEASE_SECONDS = 1
-
-
-@pytest.mark.usefixtures("_short_lease")
-def test_paused_it_brings_home_what_the_model_answered(claim: Claim) -> None:
-    with asking(pause=True):
-        run = supervised(claim, HALTING)
-
-    assert (run.status, keys_of(claim)) == ("paused", ["model#0"])
-
-
-def test_drained_too_and_nothing_is_counted(claim: Claim) -> None:
-    draining = threading.Timer(0.5, control.drain_supervisors)
-    draining.start()
-    run = supervised(claim, HALTING)
-
-    assert (run.status, run.interruption, run.crashes) == ("queued", "worker_drained", 0)
-    assert keys_of(claim) == ["model#0"]
-
-
-@pytest.mark.usefixtures("_short_lease")
-def test_who_does_not_halt_is_stopped(claim: Claim) -> None:
-    with asking(pause=True), mock.patch.object(supervisor, "HALT_SECONDS", 0.5):
-        began = time.monotonic()
-        run = supervised(claim, "signal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)")
-
-    assert run.status == "paused"
-    assert time.monotonic() - began < 20
-
-
-@pytest.mark.usefixtures("_short_lease")
-def test_cancelled_it_waits_for_no_model(claim: Claim) -> None:
-    with asking(cancel=True, pause=True):
-        began = time.monotonic()
-        run = supervised(claim, "time.sleep(600)")
-
-    assert run.status == "cancelled"
-    assert time.monotonic() - began < supervisor.HALT_SECONDS
-
-
-def while_looking(claim: Claim, **asked: bool) -> Any:
-    """The engine does what it does and ends, while the supervisor asks the database what people
-    want of the run."""
-
-    def look(_: Claim) -> Requests:
-        folder = services.work_dir(claim.session_id)
-        (folder / "looking").touch()
-        wait_until((folder / "pid").exists, within=30, what="the engine")
-        pid = int((folder / "pid").read_text())
-        wait_until(lambda: not tree_members(pid), within=30, what="the end of the engine")
-        return Requests(**({"cancel": False, "pause": False} | asked), by="alice")
-
-    return mock.patch.object(services, "renew_lease", look)
-
-
-UNSEEN = """
-while not os.path.exists("looking"):
-    time.sleep(0.01)
-{said}
-channel.close(), lines.close()
-open(".pid", "w").write(str(os.getpid()))
-os.rename(".pid", "pid")
-"""
-
-
-@pytest.mark.usefixtures("_short_lease")
-def test_an_engine_that_has_just_ended_is_heard_though_nobody_reads_the_halt(claim: Claim) -> None:
-    with while_looking(claim, pause=True):
-        run = supervised(claim, UNSEEN.format(said="complete()"))
-
-    assert run.status == "completed"
-
-
-@pytest.mark.usefixtures("_short_lease")
-def test_what_was_paid_before_a_cancel_is_counted(claim: Claim) -> None:
-    with while_looking(claim, cancel=True):
-        run = supervised(claim, UNSEEN.format(said='entry("model#0", 1, kind="model")'))
-
-    assert (run.status, keys_of(claim)) == ("cancelled", ["model#0"])
-
-
-# -- secrets ----------------------------------------------------------------------------------
-KEY = "sk-not-for-anybodys-eyes-\u20ac"
-BABBLING = """
-for own in ("environ", "cmdline"):
-    open(own, "wb").write(open(f"/proc/self/{own}", "rb").read())
-say(t="log", level="error", event=str(start["models"]), fields={"start": start["models"]})
-say(t="event", event_type="phase_changed", data={"phase": str(start["models"])}, step=None)
-say(t="event", event_type=start["models"]["default"]["api_key"], data={}, step=None)
-entry("model#0", start["models"], [event(start["models"])], kind="model")
-hear()
-complete(models=start["models"])
-"""
-
-
-def everything(claim: Claim) -> str:
-    rows = [*Event.objects.values(), *JournalEntry.objects.values(), *Run.objects.values()]
-    return str(rows)
-
-
-@pytest.mark.parametrize("end", ["", 'say(t=str(start["models"]))\n'])
-def test_a_key_that_an_engine_tells_reaches_nobody(claim: Claim, end: str) -> None:
-    spec: Any = {"provider": "openai", "name": "m", "base_url": None, "api_key": KEY}
-    models = {"default": spec | {"timeout_s": 1.0, "input_price": None, "output_price": None}}
-    with capture_logs() as logs, mock.patch.object(supervisor, "models_for", return_value=models):
-        supervised(claim, BABBLING.replace("complete", f"{end}complete"))
-
-    assert keys_of(claim) == ["model#0"]
-    for own in ("environ", "cmdline"):
-        assert KEY.encode() not in (services.work_dir(claim.session_id) / own).read_bytes()
-    for place in (str(logs), everything(claim)):
-        assert "[hidden]" in place
-        assert KEY[:-1] not in place
