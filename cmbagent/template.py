@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import openai
-import pydantic_ai.models.openai
-import pydantic_ai.providers.openai  # noqa: F401  engines need it
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
 from setproctitle import setproctitle
 
 from cmbagent import agents, engine, newborn
@@ -44,6 +44,7 @@ from cmbagent.forking import (
     packet,
 )
 
+ENGINES_NEED = (OpenAIChatModel, OpenAIProvider)  # imported once, here
 PR_SET_CHILD_SUBREAPER = 36
 LOOK_S = 1.0  # how long a process that an engine left behind may go unnoticed
 SWEEP_S = 0.005  # between two looks while something is being ended
