@@ -86,7 +86,7 @@ async def _drive(connected: socket.socket) -> None:
     """As cmbagent.driver does, but for signals: they are the worker's."""
     channel = await Channel.over(connected)
     start, entries = await channel.start()
-    run = Run(start, channel, Journal(entries, channel.keep), converse=converse)
+    run = Run(start, channel, Journal(entries, channel.keep, start["spent"]), converse=converse)
     pump = asyncio.create_task(channel.pump())
     outcome = await outcome_of(run)
     pump.cancel()

@@ -23,7 +23,7 @@ async def drive(connected: socket.socket) -> int:
     stop = _Stop()
     channel = await Channel.over(connected)
     start, entries = await channel.start()
-    run = Run(start, channel, Journal(entries, channel.keep), converse=converse)
+    run = Run(start, channel, Journal(entries, channel.keep, start["spent"]), converse=converse)
     run.log("info", "engine_started", mode=run.mode, version=__version__, pid=os.getpid())
     pump = asyncio.create_task(_pump(channel))
     work = asyncio.create_task(outcome_of(run))

@@ -39,12 +39,17 @@ Announce = Callable[[Any], Announcement]
 class Journal:
     """`keep` returns when an entry is stored for good, or never."""
 
-    def __init__(self, entries: Iterable[wire.Entry], keep: Keep) -> None:
+    def __init__(
+        self, entries: Iterable[wire.Entry], keep: Keep, spent: Iterable[wire.Usage] = ()
+    ) -> None:
+        """`spent`: by calls that a retry forgot."""
         self._entries = {entry["key"]: entry for entry in entries}
         self._keep = keep
+        self._spent = list(spent)
         self._ordinals: collections.Counter[str] = collections.Counter()
         self._open: set[str] = set()  # scopes in which a call is under way
         self._is_halted = False
+        self._executions: set[asyncio.Task[Any]] = set()
         self._models = 0  # model calls that have begun and have no entry yet
         self._no_models = asyncio.Event()
 
@@ -62,7 +67,9 @@ class Journal:
         return keys[-1] if keys else None
 
     def usages(self) -> list[wire.Usage]:
-        return [entry["usage"] for entry in self._entries.values() if entry["usage"]]
+        """Of all calls that were paid, also of those that are forgotten."""
+        kept = [entry["usage"] for entry in self._entries.values() if entry["usage"]]
+        return [*self._spent, *kept]
 
     async def once(
         self,
@@ -84,22 +91,40 @@ class Journal:
         if key in self._entries:
             return self._finished(key, digest)
         if self._is_halted:
-            await asyncio.Event().wait()  # for ever: who halts us ends us
+            await _for_ever()
         with self._counted(kind):
             with self._under_way(scope, kind), _inside(f"{key}/"):
-                payload = await body()
+                payload = await (self._executed(body) if kind == "execution" else body())
             entry = self._entry(kind, key, digest, payload, announce(payload))
             await self._keep(entry)
         self._entries[key] = entry
         return payload
 
     async def halt(self) -> None:
-        """Begin no call any more. Returns when no model call is in flight: each has reached its
-        entry, or failed."""
+        """Begin no call any more and stop executions now. Returns when they are stopped and no
+        model call is in flight: each has reached its entry, or failed."""
         self._is_halted = True
+        for execution in self._executions:
+            execution.cancel()
+        if self._executions:
+            await asyncio.wait(self._executions)
         while self._models:
             self._no_models.clear()
             await self._no_models.wait()
+
+    async def _executed(self, body: Callable[[], Awaitable[Any]]) -> Any:
+        """In a task of its own: a halt stops the code and not its caller, beside whom a model call
+        may be in flight."""
+        execution = asyncio.ensure_future(body())
+        self._executions.add(execution)
+        try:
+            return await execution
+        except asyncio.CancelledError:
+            if self._is_halted and not _is_cancelled():
+                await _for_ever()
+            raise
+        finally:
+            self._executions.discard(execution)
 
     def _next_key(self, name: str) -> str:
         ordinal = self._ordinals[name]
@@ -150,6 +175,17 @@ class Journal:
             "usage": said.usage,
             "events": said.events,
         }
+
+
+async def _for_ever() -> None:
+    """Who halts us ends us."""
+    await asyncio.Event().wait()
+
+
+def _is_cancelled() -> bool:
+    """We, not only whom we wait for."""
+    task = asyncio.current_task()
+    return bool(task and task.cancelling())
 
 
 @contextlib.contextmanager

@@ -45,6 +45,18 @@ class ModelSpec(TypedDict):
     output_price: float | None
 
 
+class Usage(TypedDict):
+    """Of one model call. The cost is null when nobody knows the price, never 0 for that."""
+
+    agent: str
+    provider: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost_usd: float | None
+
+
 class Start(TypedDict):
     """The first message: all that the engine knows of its run. Paths are absolute but run_dir.
     So many journal entries follow it before anything else."""
@@ -66,19 +78,8 @@ class Start(TypedDict):
     limits: dict[str, int]
     code_approval: bool  # a person decides about each execution
     models: dict[str, ModelSpec]  # by role; "default" is always there
+    spent: list[Usage]  # by calls of this run that were forgotten: no entry tells of them
     journal_entries: int
-
-
-class Usage(TypedDict):
-    """Of one model call. The cost is null when nobody knows the price, never 0 for that."""
-
-    agent: str
-    provider: str
-    model: str
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    cost_usd: float | None
 
 
 class Announced(TypedDict):
@@ -90,7 +91,7 @@ class Announced(TypedDict):
 
 
 EntryKind = Literal[
-    "agent", "answer", "branch", "execution", "message", "model", "prompt", "step", "tool"
+    "agent", "answer", "branch", "execution", "index", "message", "model", "prompt", "step", "tool"
 ]
 
 
@@ -115,8 +116,8 @@ class Stored(TypedDict):
 
 
 class Halt(TypedDict):
-    """Begin no call any more. Model calls in flight may reach their entries, everything else
-    stops now; then comes an outcome: interrupted, "halted"."""
+    """Begin no call any more. Model calls in flight may reach their entries, executed code is
+    stopped now; then comes an outcome: interrupted, "halted"."""
 
     t: Literal["halt"]
 

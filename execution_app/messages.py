@@ -50,6 +50,7 @@ def start_message(claim: Claim, work_dir: Path, models: dict[str, wire.ModelSpec
         "limits": sandbox.limits(),
         "code_approval": False,
         "models": models,
+        "spent": claim.spent,
         "journal_entries": claim.journal_entries,
     }
 

@@ -79,6 +79,7 @@ def _run(folder: str) -> Run:
         "limits": {},
         "code_approval": False,
         "models": {"default": NOBODY},
+        "spent": [],
         "journal_entries": 0,
     }
     return Run(start, _Nowhere(), Journal([], _forget), converse=converse)

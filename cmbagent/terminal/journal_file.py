@@ -37,6 +37,7 @@ class JournalFile:
         self.path = path
         self.task: dict[str, Any] | None = None  # the first record; None: nothing has begun
         self.entries: list[wire.Entry] = []
+        self.spent: list[wire.Usage] = []  # by calls that are forgotten
         self.question: dict[str, Any] | None = None  # asked, and not yet answered
         self.attempts = 0
         self.last_words = ""  # of any agent
@@ -103,7 +104,13 @@ class JournalFile:
             case "question":
                 self.question = record["question"]
             case "forget":
-                self.entries = _without(self.entries, record["key"])
+                self._forget(record["key"])
+
+    def _forget(self, key: str) -> None:
+        everything, self.entries = self.entries, _without(self.entries, key)
+        kept = {entry["key"] for entry in self.entries}
+        forgotten = [entry for entry in everything if entry["key"] not in kept]
+        self.spent += [usage for entry in forgotten if (usage := entry["usage"])]
 
 
 def _said(entry: dict[str, Any]) -> str:

@@ -131,6 +131,7 @@ def start_message(
         "limits": _limits(),
         "code_approval": approve_code or machine.must_ask(sandbox),
         "models": models,
+        "spent": [],  # as the entries: the journal has it in this very process
         "journal_entries": 0,
     }
 

@@ -155,7 +155,7 @@ async def _attempt(task: Task) -> wire.Outcome:
     run = Run(
         {**task.start, "attempt": attempt},
         link,
-        Journal(journal.entries, link.keep),
+        Journal(journal.entries, link.keep, journal.spent),
         converse=converse,
         ask=task.asker,
     )

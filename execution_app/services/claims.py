@@ -20,11 +20,12 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from cmbagent import __version__ as engine_version
-from cmbagent.wire import Failure
+from cmbagent.wire import Failure, Usage
 from execution_app.bells import ring_bell
 from execution_app.errors import LeaseLost
 from execution_app.models import JournalEntry, Run
 from execution_app.services.files import FoundFile, record_artifacts
+from execution_app.services.journal import spent_on_forgotten
 from execution_app.services.outcomes import (
     Next,
     after_crash,
@@ -56,6 +57,7 @@ class Claim:
     config: dict[str, Any]
     console_lines: int  # that earlier attempts left
     journal_entries: int
+    spent: list[Usage]  # by calls that are forgotten
     before: tuple[str, int | None]  # host and process group of the attempt before
 
 
@@ -82,37 +84,48 @@ def claim_run(
     """The next claimable run, now ours; None when there is none. `name_model` says from a run's
     config what its model is called."""
     with transaction.atomic():
-        run = (
-            Run.objects.claimable()
-            .in_order_of_service()
-            .select_related("session")
-            .select_for_update(skip_locked=True, of=("self",))
-            .first()
-        )
+        run = _lock_next()
         if run is None:
             return None
         model = storable(name_model(run.config))[:200]
-        claimed = Run.objects.filter(
-            pk=run.pk, status=RunStatus.QUEUED, attempt=run.attempt
-        ).update(
-            status=RunStatus.RUNNING,
-            attempt=F("attempt") + 1,
-            lease_owner=owner,
-            lease_expires_at=lease_end(),
-            host=settings.HOST_NAME,
-            interruption="",
-            not_before=None,
-            started_at=Coalesce("started_at", Now()),
-            engine_version=engine_version,
-            sandbox_level=sandbox_level,
-            model=model,
-        )
-        if not claimed:
+        if not _take(run, owner=owner, sandbox_level=sandbox_level, model=model):
             return None
-        console_lines = last_console_line(run.pk)
-        journal_entries = JournalEntry.objects.filter(run=run).count()
+        claim = _claim_of(run, owner)
         move_session(run.session_id, to=SessionStatus.ACTIVE)
         append_events(run.session_id, _beginning(run, sandbox_level, model), run_id=run.pk)
+    return claim
+
+
+def _lock_next() -> Run | None:
+    return (
+        Run.objects.claimable()
+        .in_order_of_service()
+        .select_related("session")
+        .select_for_update(skip_locked=True, of=("self",))
+        .first()
+    )
+
+
+def _take(run: Run, *, owner: str, sandbox_level: int | None, model: str) -> int:
+    """The row says from now on that the run is the owner's; 0 when it is not as it was read."""
+    unchanged = Run.objects.filter(pk=run.pk, status=RunStatus.QUEUED, attempt=run.attempt)
+    return unchanged.update(
+        status=RunStatus.RUNNING,
+        attempt=F("attempt") + 1,
+        lease_owner=owner,
+        lease_expires_at=lease_end(),
+        host=settings.HOST_NAME,
+        interruption="",
+        not_before=None,
+        started_at=Coalesce("started_at", Now()),
+        engine_version=engine_version,
+        sandbox_level=sandbox_level,
+        model=model,
+    )
+
+
+def _claim_of(run: Run, owner: str) -> Claim:
+    """Of a run as it was before it was taken."""
     return Claim(
         run_id=run.pk,
         session_id=run.session_id,
@@ -123,8 +136,9 @@ def claim_run(
         mode=run.session.mode,
         task=run.task,
         config=run.config,
-        console_lines=console_lines,
-        journal_entries=journal_entries,
+        console_lines=last_console_line(run.pk),
+        journal_entries=JournalEntry.objects.filter(run=run).count(),
+        spent=spent_on_forgotten(run.pk),
         before=(run.host, run.process_group),
     )
 

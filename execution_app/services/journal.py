@@ -144,9 +144,18 @@ def _payload_of(row: JournalEntry) -> Any:
 
 def _usage_of(row: JournalEntry) -> wire.Usage | None:
     try:
-        usage = row.usage
+        return _as_sent(row.usage)
     except Usage.DoesNotExist:
         return None
+
+
+def spent_on_forgotten(run_id: uuid.UUID) -> list[wire.Usage]:
+    """What calls of the run took that it does not remember any more."""
+    usages = Usage.objects.filter(run_id=run_id, entry=None).order_by("pk")
+    return [_as_sent(usage) for usage in usages]
+
+
+def _as_sent(usage: Usage) -> wire.Usage:
     return {
         "agent": usage.agent,
         "provider": usage.provider,

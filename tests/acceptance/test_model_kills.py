@@ -15,7 +15,15 @@ import pytest
 from tests.acceptance.kills import kill, kill_busy_worker, kill_cluster, kill_engine
 from tests.acceptance.kills import kill_worker_host as kill_host
 from tests.acceptance.test_kills import seeded
-from tests.acceptance.thinking import Job, Lab, Memory, check_not_repeated, check_whole, running_lab
+from tests.acceptance.thinking import (
+    Job,
+    Lab,
+    Memory,
+    check_not_repeated,
+    check_totals,
+    check_whole,
+    running_lab,
+)
 from tests.deployment import Deployment, Shape, find, wait_until
 from tests.endpoint import CONTRARY, PLAIN, Request
 
@@ -202,4 +210,5 @@ def test_another_program_meets_the_journal(lab: Lab) -> None:
     assert job.asked() == [1, 2, 3, 2, 3]
     assert {row.id for row in kept} <= {row.id for row in job.journal()}
     assert len(job.usage()) == 4, "the call that was forgotten was paid for"
+    check_totals(job)
     assert f"{job.limit}" in job.report()

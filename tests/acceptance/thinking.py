@@ -209,6 +209,21 @@ def check_usage(job: Job) -> None:
     assert abs(Decimal(str(announced[-1]["total_cost_usd"])) - sum(costs)) < Decimal("1e-9")
 
 
+def check_totals(job: Job) -> None:
+    """Whoever tells what a run cost tells the same: all calls that were paid, also forgotten ones.
+    None when the price of one is not known."""
+    costs = [cost for _, _, cost in job.usage()]
+    known = [cost for cost in costs if cost is not None]
+    completed = job.events("run_completed")[0]["data"]
+    told = {
+        job.events("cost_update")[-1]["data"]["total_cost_usd"],
+        job.lab.house.get(f"runs/{job.run}/costs")["total_cost_usd"],
+        completed["cost_usd"],
+    }
+    assert told == {float(sum(known)) if known == costs else None}
+    assert f"{len(costs)} rounds" in completed["summary"]
+
+
 @dataclass(frozen=True)
 class Memory:
     """What was acknowledged at one moment, by the database."""

@@ -64,6 +64,7 @@ def start_message(work_dir: Path, task: str, **changes: Any) -> wire.Start:
         "limits": dataclasses.asdict(Limits()),
         "code_approval": False,
         "models": {"default": NO_MODEL},
+        "spent": [],
         "journal_entries": 0,
     }
     message.update(changes)

@@ -252,11 +252,14 @@ def test_an_entry_that_is_forgotten_takes_what_came_after_with_it(folder: Path) 
     with JournalFile(folder / "j") as journal:
         journal.append({"t": "task"})
         for key in ("a#0", "b#0/x#0", "b#0", "c#0"):
-            journal.append({"t": "entry", "key": key, "kind": "tool", "usage": None, "events": []})
+            usage = {"agent": key}
+            journal.append({"t": "entry", "key": key, "kind": "tool", "usage": usage, "events": []})
         journal.append({"t": "forget", "key": "b#0"})
         assert [entry["key"] for entry in journal.entries] == ["a#0"]
     with JournalFile(folder / "j") as again:
         assert [entry["key"] for entry in again.entries] == ["a#0"]
+        paid = [usage["agent"] for usage in again.spent]
+        assert paid == ["b#0/x#0", "b#0", "c#0"], "what is forgotten was paid"
 
 
 def test_a_file_of_something_else_is_no_journal(folder: Path) -> None:

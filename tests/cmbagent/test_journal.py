@@ -9,7 +9,7 @@ import pytest
 from cmbagent import wire
 from cmbagent.context import Run
 from cmbagent.errors import CodeFailed, JournalMismatch, PayloadTooLarge
-from cmbagent.journal import Journal, digest_of
+from cmbagent.journal import Announcement, Journal, digest_of
 from tests.cmbagent.in_process import Book, Silent, run_with
 
 
@@ -49,6 +49,28 @@ async def test_an_entry_is_kept_before_the_next_call_begins() -> None:
 
         await journal.once("tool", name, None, body)
     assert order == ["began a", "kept a#0", "began b", "kept b#0"]
+
+
+def spent(cost_usd: float) -> wire.Usage:
+    return {
+        "agent": "engineer",
+        "provider": "openai",
+        "model": "gpt-4o",
+        "input_tokens": 100,
+        "output_tokens": 20,
+        "cached_tokens": 0,
+        "cost_usd": cost_usd,
+    }
+
+
+async def test_what_is_forgotten_was_paid() -> None:
+    async def keep(_: wire.Entry) -> None:
+        await asyncio.sleep(0)
+
+    journal = Journal([], keep, [spent(1.0)])
+    said = Announcement(usage=spent(2.0))
+    await journal.once("model", "m", None, Book().returning("x"), announce=lambda _: said)
+    assert [usage["cost_usd"] for usage in journal.usages()] == [1.0, 2.0]
 
 
 # -- replay -------------------------------------------------------------------------------------

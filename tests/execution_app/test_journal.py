@@ -340,6 +340,7 @@ def test_a_forgotten_call_may_be_made_again_and_is_paid_again(claim: Claim, alic
 
     assert [entry["payload"] for entry in journal_of(claim.run_id)] == ["new"]
     assert Usage.objects.filter(key="m#0").count() == 2
+    assert again.spent == [usage()], "the engine is told: totals have it"
 
 
 def test_steps_that_are_forgotten_wait_again(claim: Claim, alice: User) -> None:
