@@ -88,7 +88,7 @@ class Ends:
 
 class EngineProcess:
     """A process in a session of its own, tied to us by the kernel: when we die, the lifeline's
-    other end closes and the kernel kills the engine's group."""
+    other end closes and the kernel kills the engine's group. Raises BuildChanged."""
 
     def __init__(self, run_id: str, work_dir: Path, environment: Mapping[str, str]) -> None:
         order = EngineOrder(run_id, work_dir, environment)

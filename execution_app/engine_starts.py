@@ -21,8 +21,9 @@ from typing import Any, Protocol
 import structlog
 from django.conf import settings
 
-from cmbagent.forking import MAX_PACKET_BYTES, Order, packet
+from cmbagent.forking import MAX_PACKET_BYTES, Order, build_id, packet
 from execution_app import control
+from execution_app.errors import BuildChanged
 
 logger = structlog.get_logger(__name__)
 
@@ -60,6 +61,9 @@ class FreshInterpreter:
     """A child of ours."""
 
     def __init__(self, order: EngineOrder, descriptors: Sequence[int]) -> None:
+        """Raises BuildChanged: its source must be the one that its supervisor knows, too."""
+        if is_template_known() and build_id() != os.environ[TEMPLATE_BUILD]:
+            raise BuildChanged
         stdout, stderr, channel, lifeline = descriptors
         self._popen = subprocess.Popen(
             # -P, -s: the work directory, which is HOME too, is full of files that code wrote;

@@ -60,6 +60,20 @@ class JournalDamaged(ExecutionError):
         }
 
 
+class BuildChanged(ExecutionError):
+    """The engine's source is no longer what this server was started with: restart the server."""
+
+    def failure(self) -> Failure:
+        """For the people whose run must wait."""
+        return {
+            "error_type": "server_upgraded",
+            "message": "The server was upgraded while it runs; it works again when it has been "
+            "restarted.",
+            "suggestion": "Tell the operator to restart it. Then retry.",
+            "retryable": True,
+        }
+
+
 class LeaseLost(Exception):
     """Another attempt has this run, or it is no longer running: what we hold is worthless."""
 

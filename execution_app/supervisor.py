@@ -52,7 +52,8 @@ class Stop(Enum):
 
 class Supervisor:
     """One selector loop over the engine's pipes and channel, nudges and the timer. Raises
-    ConfigInvalid when the run wants a model that nobody connected."""
+    ConfigInvalid when the run wants a model that nobody connected, BuildChanged when no engine of
+    our build can be started."""
 
     def __init__(self, claim: Claim, nudges: socket.socket) -> None:
         self._models = models_for(claim.config)

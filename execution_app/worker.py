@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 
@@ -9,9 +10,10 @@ import structlog
 from django.db import DatabaseError
 from structlog.contextvars import bound_contextvars
 
+from cmbagent.wire import Failure
 from execution_app import control, sandbox, services
 from execution_app.endings import fail_run
-from execution_app.errors import EntryRefused, JournalDamaged, LeaseLost
+from execution_app.errors import BuildChanged, EntryRefused, JournalDamaged, LeaseLost
 from execution_app.model_choice import name_of_model
 from execution_app.services import Claim
 from execution_app.supervisor import Supervisor
@@ -20,6 +22,10 @@ from sessions_app.event_types import RunFailed
 from sessions_app.hints import keep_one_loop
 
 logger = structlog.get_logger(__name__)
+
+# no process, memory or descriptor is free for an engine: nothing of the run, and it passes
+_SHORTAGES = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+_OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}  # may name no file
 
 
 def supervise_while_there_is_work() -> None:
@@ -49,9 +55,12 @@ def supervise(claim: Claim, nudges: socket.socket) -> None:
         try:
             Supervisor(claim, nudges).run()
         except EntryRefused:
-            logger.exception("entry_refused")
+            pass  # it is logged, and the run has failed of it
         except LeaseLost:
             logger.warning("lease_lost")
+        except BuildChanged as error:
+            logger.error("build_changed", error=str(error))  # noqa: TRY400  the sentence says all
+            _hand_back(claim, error)
         except Exception as error:
             # a process edge: whatever it was (a full disk, a fault of ours), the run is not left
             # to its lease, and people learn what it was
@@ -62,10 +71,14 @@ def supervise(claim: Claim, nudges: socket.socket) -> None:
 def _hand_back(claim: Claim, error: Exception) -> None:
     try:
         match error:
-            case OSError():
+            case OSError() if error.errno in _SHORTAGES:
+                services.postpone_run(claim, _shortage(error), None)
+            case OSError() if error.filename is not None or error.errno in _OF_DISKS:
                 fail_run(claim, _storage_failure(error))
             case ConfigInvalid():
                 fail_run(claim, _model_failure(error))
+            case BuildChanged():  # no crash: it is not the run's fault, and a restart mends it
+                services.postpone_run(claim, error.failure(), None)
             case JournalDamaged():
                 fail_run(claim, services.run_failed(error.failure()), retry_from=error.key)
             case _:
@@ -83,6 +96,15 @@ def _model_failure(error: ConfigInvalid) -> RunFailed:
         "Then retry.",
         retryable=True,
     )
+
+
+def _shortage(error: OSError) -> Failure:
+    return {
+        "error_type": "engine_not_started",
+        "message": f"The server has no room for the run now: {error.strerror or error}.",
+        "suggestion": "Tell the operator: fewer workers, or more memory and processes. Then retry.",
+        "retryable": True,
+    }
 
 
 def _storage_failure(error: OSError) -> RunFailed:

@@ -9,10 +9,14 @@ from unittest import mock
 
 import pytest
 from pytest_django import Settings
+from structlog.testing import capture_logs
 
+from cmbagent.forking import build_id
 from execution_app import control, services, supervisor
+from execution_app.engine_starts import TEMPLATE_BUILD
 from execution_app.process_tree import tree_members
 from execution_app.services import Claim, Requests
+from sessions_app.models import Event
 from tests.deployment import wait_until
 from tests.execution_app.scripted import keys_of, supervised
 
@@ -114,3 +118,24 @@ def test_what_was_paid_before_a_cancel_is_counted(claim: Claim) -> None:
         run = supervised(claim, UNSEEN.format(said='entry("model#0", 1, kind="model")'))
 
     assert (run.status, keys_of(claim)) == ("cancelled", ["model#0"])
+
+
+# -- another build ----------------------------------------------------------------------------
+def test_no_engine_of_another_build_is_started(
+    claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade under a running server: the run waits until somebody restarts it."""
+    monkeypatch.setenv(TEMPLATE_BUILD, "of yesterday")
+    with capture_logs() as logs:
+        run = supervised(claim, "complete()")
+
+    assert (run.status, run.crashes, run.postponements) == ("queued", 0, 1)
+    [waiting] = Event.objects.filter(run_id=run.pk, event_type="run_postponed")
+    assert waiting.data["error_type"] == "server_upgraded"
+    [told] = [log for log in logs if log["event"] == "build_changed"]
+    assert "restart" in told["error"]
+
+
+def test_an_engine_of_our_build_is_started(claim: Claim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TEMPLATE_BUILD, build_id())
+    assert supervised(claim, "complete()").status == "completed"
