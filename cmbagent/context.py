@@ -6,9 +6,11 @@ entries of the run's journal, and an attempt after an interruption gets them bac
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
@@ -74,7 +76,7 @@ class Run:
         self._start, self._link, self.journal = start, link, journal
         self._converse, self._ask = converse, ask
         self._numbers: set[int] = set()  # of the blocks that run now
-        self._steps = 0
+        self._indexes: set[int] = set()  # of the steps that began now
         self._files: dict[str, CollectedFile] = {}
         for payload in journal.payloads("execution"):
             self._note_files(payload["files"])
@@ -139,31 +141,37 @@ class Run:
     ) -> Any:
         """One step of the plan: shown with its status, and a scope of the journal. `function`
         gets the run and the arguments and returns JSON."""
-        self._steps += 1
-        index, is_new = self._steps, False
+        index = 0  # until it has begun
 
         async def body() -> Any:
-            nonlocal is_new
-            is_new = True
-            self.emit("step_started", index=index, title=title, agent=agent)
-            return await function(self, *args)
+            nonlocal index
+            index = await self.journal.once("index", "index", None, self._free_index)
+            with _in_step(index):
+                self.emit("step_started", index=index, title=title, agent=agent)
+                return await function(self, *args)
 
         def announce(value: Any) -> Announcement:
             summary = value[:MAX_SUMMARY] if isinstance(value, str) else ""
-            return self.announcing("step_completed", index=index, title=title, summary=summary)
+            with _in_step(index):
+                return self.announcing("step_completed", index=index, title=title, summary=summary)
 
-        token = _step.set(str(index))
+        arguments = {"title": title}
         try:
-            arguments = {"title": title, "index": index}
             return await self.journal.once(
                 "step", f"step:{title}", arguments, body, announce=announce
             )
         except EngineError as error:
-            if is_new:
-                self.emit("step_failed", index=index, title=title, error=error.message)
+            if index:
+                with _in_step(index):
+                    self.emit("step_failed", index=index, title=title, error=error.message)
             raise
-        finally:
-            _step.reset(token)
+
+    async def _free_index(self) -> int:
+        """The first that no step has. It is an entry before the step is told of, so whoever begins
+        the step again finds the same, whatever branches began and ended meanwhile."""
+        index = _first_free(self._indexes.union(self.journal.payloads("index")))
+        self._indexes.add(index)
+        return index
 
     async def branch(self, name: str, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         """A part of the workflow that runs beside others: its name keeps its entries apart."""
@@ -292,10 +300,7 @@ class Run:
     def _free_number(self) -> int:
         """The first that no finished and no other running block has."""
         finished = {p["execution"]["number"] for p in self.journal.payloads("execution")}
-        number = 1
-        while number in finished | self._numbers:
-            number += 1
-        return number
+        return _first_free(finished | self._numbers)
 
     def _tell_phase(self, phase: str) -> None:
         self.emit("phase_changed", phase=phase)
@@ -313,6 +318,19 @@ class Run:
     def _note_files(self, files: list[CollectedFile]) -> None:
         for file in files:
             self._files[file["path"]] = file
+
+
+@contextlib.contextmanager
+def _in_step(index: int) -> Iterator[None]:
+    token = _step.set(str(index))
+    try:
+        yield
+    finally:
+        _step.reset(token)
+
+
+def _first_free(taken: set[int]) -> int:
+    return next(number for number in itertools.count(1) if number not in taken)
 
 
 def _encoded(text: str) -> bytes:
