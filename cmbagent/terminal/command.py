@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import math
 import os
 import sys
 import uuid
@@ -18,6 +19,7 @@ from cmbagent.errors import EngineError
 from cmbagent.models.choosing import ModelChoiceInvalid, choose_models
 from cmbagent.terminal.asking import AnswerInvalid, Asker, checked_answer
 from cmbagent.terminal.collecting import Collector, listing_of, stamps_of
+from cmbagent.terminal.config import ConfigInvalid, check_config
 from cmbagent.terminal.console import Console
 from cmbagent.terminal.journal_file import FORMAT, JournalFile, JournalUnusable
 from cmbagent.terminal.place import Machine, Place, PlaceUnusable, prepared, start_message
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return _run(options, environ)
     except (
         *(Refused, PlaceUnusable, JournalUnusable, AnswerInvalid),
-        *(ModelChoiceInvalid, EngineError),
+        *(ConfigInvalid, ModelChoiceInvalid, EngineError),
     ) as refusal:
         return _complain(refusal)
     except Stopped as stopped:
@@ -130,7 +132,7 @@ def _with_console(
     with Console() as console:
         asker = Asker(journal, given, console.stderr if sys.stdin.isatty() else None)
         screen: Screen = (
-            JsonScreen(console.stdout)
+            JsonScreen(console.stdout, task["run_id"])
             if options.json
             else TextScreen(console.stdout, console.stderr)
         )
@@ -177,12 +179,20 @@ def _json_object(option: str, text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = json.loads(text, parse_constant=_refused, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
         raise Refused(f"{option} is not JSON: {error}.") from error
     if not isinstance(value, dict):
         raise Refused(f"{option} is not a JSON object.")
     return value
+
+
+def _refused(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
+
+
+def _finite(text: str) -> float:
+    return number if math.isfinite(number := float(text)) else _refused(text)
 
 
 def _work_dir(options: argparse.Namespace, wanted: Mapping[str, Any]) -> Path:
@@ -204,13 +214,15 @@ def _task(
         return journal.task
     if wanted["task"] is None:
         raise Refused(f"{journal.path} holds no task yet: name one.")
+    mode, config = wanted["mode"] or "one-shot", wanted["config"] or {}
+    check_config(mode, config)
     task = {
         "t": "task",
         "format": FORMAT,
         "run_id": str(uuid.uuid4()),
         "task": wanted["task"],
-        "mode": wanted["mode"] or "one-shot",
-        "config": wanted["config"] or {},
+        "mode": mode,
+        "config": config,
         "approve_code": approve_code,  # a later start must not run what nobody allowed
         "files_before": stamps_of(listing_of(place.files)),
     }

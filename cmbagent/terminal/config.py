@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
 from cmbagent.models.choosing import MAX_NAME_CHARACTERS, ROLES
@@ -80,10 +81,8 @@ def _fits(value: Any, schema: Schema) -> bool:
             return type(value) in {int, float} and abs(value) <= sys.float_info.max
         case {"type": "string"}:
             return isinstance(value, str) and _text_fits(value, schema)
-        case {"type": "object"}:
-            return isinstance(value, dict)
         case _:
-            return value is None
+            return isinstance(value, dict if schema["type"] == "object" else NoneType)
 
 
 def _text_fits(text: str, schema: Schema) -> bool:
@@ -99,15 +98,13 @@ def _described(schema: Schema) -> str:
             return " or ".join(map(_shown, allowed))
         case {"type": "integer", "minimum": least, "maximum": most}:
             return f"a whole number from {least} to {most}"
-        case {"type": "number"}:
-            return "a number"
         case {"type": "string", "maxLength": most}:
             spaceless = " without spaces" if "pattern" in schema else ""
             return f"a text{spaceless} of at most {most} characters"
         case {"type": "object", "additionalProperties": item}:
             return f"an object, each of whose values is {_described(item)}"
         case _:
-            return "null"
+            return {"number": "a number", "null": "null"}[schema["type"]]
 
 
 def _shown(value: Any) -> str:

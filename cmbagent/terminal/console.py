@@ -11,7 +11,7 @@ from typing import Self
 
 from cmbagent.relay import CONSOLE
 
-_CHUNK = 64 * 1024
+_CHUNK = 4 * 1024  # written as JSON at most six times that: no event is over 32 KB
 _NAMES = dict(zip(CONSOLE, ("stdout", "stderr"), strict=True))
 
 Hear = Callable[[str, str], None]  # the stream's name, text

@@ -1,8 +1,9 @@
 """The journal of one task in a file of JSON lines.
 
 A line counts when its newline is on the disk. A record is told apart by the key "t": first the
-"task", then "start" for each attempt, "entry" for each finished call (as on the wire), "question"
-when nobody could be asked, "forget" for an entry that a newer program cannot use.
+"task", then "start" and "end" for each attempt (no end: it was killed), "entry" for each finished
+call (as on the wire), "question" when nobody could be asked, "forget" for an entry from which the
+next attempt begins anew.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cmbagent import wire
 from cmbagent.errors import EngineError
 
 FORMAT = 1
+STARTED_AGAIN = "started_again"  # the attempt before did not get to its end
 
 
 class JournalUnusable(Exception):
@@ -40,6 +42,7 @@ class JournalFile:
         self.spent: list[wire.Usage] = []  # by calls that are forgotten
         self.question: dict[str, Any] | None = None  # asked, and not yet answered
         self.attempts = 0
+        self.interruption = ""  # why the next attempt is a recovery; "": it is none
         self.last_words = ""  # of any agent
         self._file = _opened(path)
         try:
@@ -97,6 +100,9 @@ class JournalFile:
                 self.task = record
             case "start":
                 self.attempts += 1
+                self.interruption = STARTED_AGAIN
+            case "end":
+                self.interruption = record["interruption"]
             case "entry":
                 self.last_words = _said(record) or self.last_words
                 self.entries.append(cast("wire.Entry", {**record, "events": []}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from dataclasses import dataclass, field
@@ -15,17 +16,22 @@ from cmbagent.agents import converse
 from cmbagent.context import Run
 from cmbagent.driver import outcome_of
 from cmbagent.journal import Journal
+from cmbagent.models.choosing import DEFAULT, agent_of
+from cmbagent.perseverance import (
+    gives_up_after_crash,
+    gives_up_after_postponement,
+    seconds_to_wait,
+)
+from cmbagent.report import total_cost
 from cmbagent.terminal.asking import Asker
 from cmbagent.terminal.collecting import Collector, told
 from cmbagent.terminal.console import Console
-from cmbagent.terminal.journal_file import JournalFile
+from cmbagent.terminal.journal_file import JournalFile, JournalUnwritable
+from cmbagent.terminal.lines import LineNumbers
 from cmbagent.terminal.screen import Screen
-from cmbagent.terminal.words import costs_by_model, total
+from cmbagent.terminal.words import costs_by_model
 
 COMPLETED, FAILED, QUESTION, POSTPONED = 0, 1, 3, 75  # 75: EX_TEMPFAIL of sysexits.h
-PATIENCE = 10  # attempts that brought the journal no further, then a postponed run fails
-CRASHES = 5  # the same for code that somebody kills
-_LONGEST_WAIT_S, _LONGEST_GUESS_S = 3600.0, 60.0
 
 
 @dataclass
@@ -37,6 +43,11 @@ class Link:
     journal: JournalFile
     collector: Collector
     log: Path
+    lines: LineNumbers = field(default_factory=LineNumbers)
+
+    def hear(self, stream: str, text: str) -> None:
+        for output in self.lines.numbered(stream, text):
+            self.screen.show("output", output)
 
     def send(self, message: wire.EngineMessage) -> None:
         if message["t"] == "event":
@@ -79,8 +90,7 @@ class Task:
     def model(self) -> str:
         """Of the agent whom the task is given to."""
         models = self.start["models"]
-        role = self.start["config"].get("agent", "")
-        return models.get(role, models["default"])["name"]
+        return models.get(agent_of(self.start["config"]), models[DEFAULT])["name"]
 
 
 class Stopped(Exception):
@@ -95,7 +105,7 @@ async def drive(task: Task) -> int:
     """The exit status of the command. Raises Stopped when a signal ended it; then nothing of the
     code that ran is left."""
     link = task.link
-    link.console.listen(lambda stream, text: link.screen.show("output", _output(stream, text)))
+    link.console.listen(link.hear)
     work = asyncio.create_task(_until_the_end(task))
     signals = _stop_at_signals(work)
     try:
@@ -103,10 +113,6 @@ async def drive(task: Task) -> int:
     except asyncio.CancelledError:
         link.show("run_cancelled", {"by": "signal", "processes_ended": 0})
         raise Stopped(signals[0]) from None
-
-
-def _output(stream: str, text: str) -> dict[str, str]:
-    return {"stream": stream, "text": text}
 
 
 def _stop_at_signals(work: asyncio.Task[int]) -> list[int]:
@@ -125,33 +131,38 @@ def _stop_at_signals(work: asyncio.Task[int]) -> list[int]:
 # -- attempts -----------------------------------------------------------------------------------
 async def _until_the_end(task: Task) -> int:
     journal = task.link.journal
-    tries, entries = 0, len(journal.entries)
+    crashes = postponements = 0
     while True:
-        outcome = await _attempt(task)
-        if len(journal.entries) > entries:
-            tries, entries = 0, len(journal.entries)
-        tries += 1
-        if outcome["kind"] == "completed":
-            return _completed(task, outcome)
-        if outcome["kind"] == "failed" or tries >= _patience(outcome):
-            return _failed(task, outcome)
-        if outcome["kind"] == "postponed":
-            delay = _delay(outcome, tries)
-            _tell_postponed(task, outcome, delay)
-            if not task.wait:
-                return POSTPONED
-            await asyncio.sleep(delay)
+        known = len(journal.entries)
+        run, outcome = await _attempt(task)
+        if len(journal.entries) > known:
+            crashes = postponements = 0
+        match outcome["kind"]:
+            case "completed":
+                return _completed(task, run, outcome)
+            case "failed":
+                return _failed(task, outcome["error"])
+            case "interrupted":
+                crashes += 1
+                if gives_up_after_crash(crashes):
+                    return _failed(task, _killed(crashes))
+                _note_end(journal, outcome["reason"])
+            case "postponed":
+                postponements += 1
+                if gives_up_after_postponement(postponements):
+                    return _failed(task, outcome["error"])
+                delay = seconds_to_wait(postponements, outcome.get("retry_after_s"))
+                _postponed(task, outcome["error"], delay)
+                if not task.wait:
+                    return POSTPONED
+                await asyncio.sleep(delay)
 
 
-async def _attempt(task: Task) -> wire.Outcome:
+async def _attempt(task: Task) -> tuple[Run, wire.Outcome]:
     link, journal = task.link, task.link.journal
-    attempt = journal.attempts + 1
-    model = task.model
-    journal.append({"t": "start", "attempt": attempt, "model": model})
-    level = task.start["sandbox"]["level"]
-    link.show("run_started", {"attempt": attempt, "sandbox_level": level, "model": model})
-    if attempt > 1:
-        _tell_recovered(link, attempt)
+    attempt, interruption = journal.attempts + 1, journal.interruption
+    journal.append({"t": "start", "attempt": attempt, "model": task.model})
+    _tell_beginning(task, attempt, interruption)
     run = Run(
         {**task.start, "attempt": attempt},
         link,
@@ -159,77 +170,85 @@ async def _attempt(task: Task) -> wire.Outcome:
         converse=converse,
         ask=task.asker,
     )
-    return await outcome_of(run)
+    return run, await outcome_of(run)
 
 
-def _tell_recovered(link: Link, attempt: int) -> None:
-    calls = len(link.journal.entries)
-    data = {"attempt": attempt, "reason": "started_again", "finished_calls": calls}
-    link.show("run_recovered", data)
+def _tell_beginning(task: Task, attempt: int, interruption: str) -> None:
+    """In the server's order; what the server does not say has a name of its own."""
+    link = task.link
+    if attempt > 1:
+        calls = len(link.journal.entries)
+        link.show("terminal_journal", {"path": str(link.journal.path), "finished_calls": calls})
+    if interruption:
+        link.show("run_recovered", {"attempt": attempt, "reason": interruption})
+    level = task.start["sandbox"]["level"]
+    link.show("run_started", {"attempt": attempt, "sandbox_level": level, "model": task.model})
 
 
-def _patience(outcome: wire.Outcome) -> int:
-    return PATIENCE if outcome["kind"] == "postponed" else CRASHES
-
-
-def _delay(outcome: wire.Outcome, tries: int) -> float:
-    """As long as the one in the way said, else longer each time."""
-    said = outcome.get("retry_after_s")
-    seconds = min(2.0**tries, _LONGEST_GUESS_S) if said is None else said
-    return min(max(seconds, 0.0), _LONGEST_WAIT_S)
+def _note_end(journal: JournalFile, interruption: str = "") -> None:
+    """Why the next attempt is a recovery; "" when it is none. On a full disk it is not noted, and
+    the next attempt is called one."""
+    with contextlib.suppress(JournalUnwritable):
+        journal.append({"t": "end", "interruption": interruption})
 
 
 # -- outcomes -----------------------------------------------------------------------------------
-def _completed(task: Task, outcome: wire.Outcome) -> int:
+def _completed(task: Task, run: Run, outcome: wire.Outcome) -> int:
     journal = task.link.journal
-    usages = [entry["usage"] for entry in journal.entries if entry["usage"]]
+    usages = run.journal.usages()
     data = {
         "summary": outcome["summary"],
+        "files": [file["path"] for file in run.files],
+        "execution_time_s": round(time.monotonic() - task.began, 3),
+        "cost_usd": total_cost(usages),
+    }
+    more = {
         "answer": journal.last_words,
         "result": outcome["result"],
-        "files": [file["path"] for file in _files(journal)],
-        "execution_time_s": round(time.monotonic() - task.began, 3),
-        "cost_usd": total(usages),
         "costs": costs_by_model(usages),
         "model": task.model,
         "work_dir": task.start["work_dir"],
     }
+    task.link.show("terminal_result", more)
     task.link.show("run_completed", data)
+    _note_end(journal)
     return COMPLETED
 
 
-def _files(journal: JournalFile) -> list[wire.CollectedFile]:
-    executions = [entry for entry in journal.entries if entry["kind"] == "execution"]
-    files = {file["path"]: file for entry in executions for file in entry["payload"]["files"]}
-    return [files[path] for path in sorted(files)]
-
-
-def _failed(task: Task, outcome: wire.Outcome) -> int:
-    error = outcome.get("error") or _KILLED
+def _failed(task: Task, error: wire.Failure) -> int:
+    journal = task.link.journal
     if error["error_type"] == "nobody_to_ask" and task.asker.unanswered is not None:
         task.link.console.drain()
-        question = {**task.asker.unanswered, "journal": str(task.link.journal.path)}
-        task.link.screen.ask(question)
+        task.link.screen.ask({**task.asker.unanswered, "journal": str(journal.path)})
+        _note_end(journal)
         return QUESTION
     if key := error.get("key"):  # the next start goes on from there anew
-        task.link.journal.append({"t": "forget", "key": key})
+        journal.append({"t": "forget", "key": key})
     shown = {name: value for name, value in error.items() if name != "key"}
     if error["error_type"] == "internal_error":
         shown["suggestion"] = f"Start it again. If it fails again, {task.link.log} says where."
     task.link.show("run_failed", shown)
+    _note_end(journal)
     return FAILED
 
 
-_KILLED: wire.Failure = {
-    "error_type": "crash_loop",
-    "message": f"The code was killed from outside {CRASHES} times in a row.",
-    "suggestion": "Look what kills it: the kernel when memory is short, or somebody.",
-    "retryable": True,
-}
+def _killed(crashes: int) -> wire.Failure:
+    return {
+        "error_type": "crash_loop",
+        "message": f"The code was killed from outside {crashes} times in a row.",
+        "suggestion": "Look what kills it: the kernel when memory is short, or somebody.",
+        "retryable": True,
+    }
 
 
-def _tell_postponed(task: Task, outcome: wire.Outcome, delay: float) -> None:
+def _postponed(task: Task, error: wire.Failure, delay: float) -> None:
+    journal = task.link.journal
     until = datetime.now(UTC) + timedelta(seconds=delay)
-    error = outcome["error"]
-    data = {"error_type": error["error_type"], "message": error["message"]}
-    task.link.show("run_postponed", {**data, "until": until.isoformat()})
+    data = {
+        "error_type": error["error_type"],
+        "message": error["message"],
+        "until": until.isoformat(timespec="milliseconds"),
+        "attempt": journal.attempts,
+    }
+    task.link.show("run_postponed", data)
+    _note_end(journal, "postponed")

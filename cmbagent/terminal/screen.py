@@ -29,25 +29,36 @@ _MAX_RESULT = 600  # characters of a tool's result that are shown
 
 class Screen(Protocol):
     def show(self, event_type: str, data: Data, step: str | None = None) -> None:
-        """An event of docs/events.md."""
+        """An event of docs/events.md, or one of the terminal's own."""
 
     def ask(self, question: Data) -> None:
         """A question that nobody could be asked."""
 
 
 class JsonScreen:
-    """One JSON object a line, each with event_type, timestamp, step and data."""
+    """One JSON object a line, as in the server's log (docs/events.md). There is no session; `seq`
+    counts this process's lines. What the server does not say is of a type `terminal_…`."""
 
-    def __init__(self, stdout: TextIO) -> None:
+    def __init__(self, stdout: TextIO, run_id: str) -> None:
         self._stdout = stdout
+        self._run_id = run_id
+        self._seq = 0
 
     def show(self, event_type: str, data: Data, step: str | None = None) -> None:
-        timestamp = datetime.now(UTC).isoformat()
-        event = {"event_type": event_type, "timestamp": timestamp, "step": step, "data": data}
+        self._seq += 1
+        event = {
+            "seq": self._seq,
+            "event_type": event_type,
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "session_id": None,
+            "run_id": self._run_id,
+            "step": step,
+            "data": data,
+        }
         _write(self._stdout, json.dumps(event, default=str) + "\n")
 
     def ask(self, question: Data) -> None:
-        self.show("approval_requested", question)
+        self.show("terminal_question", question)
 
 
 class TextScreen:
@@ -59,6 +70,7 @@ class TextScreen:
         self._same_terminal = stderr.isatty() and stdout.isatty()
         self._partial: tuple[str, str] = ("", "")  # who is speaking, and what came of it so far
         self._last_words = ""
+        self._result: Data = {}  # of the terminal_result that comes before the end
         self._is_mid_line = False  # the code's output ended without a newline
 
     def show(self, event_type: str, data: Data, step: str | None = None) -> None:
@@ -68,8 +80,10 @@ class TextScreen:
             self._delta(data["agent"], data["content"])
         elif event_type == "agent_message":
             self._message(data["agent"], data["content"])
+        elif event_type == "terminal_result":
+            self._result = data
         elif event_type == "run_completed":
-            self._completed(data)
+            self._completed({**data, **self._result})
         elif made := _LINES.get(event_type):
             self._lines(made(data))
 
@@ -143,7 +157,7 @@ def _started(data: Data) -> list[str]:
     return [f"{model} {_LEVELS[data['sandbox_level']].capitalize()}."]
 
 
-def _recovered(data: Data) -> list[str]:
+def _remembered(data: Data) -> list[str]:
     calls = data["finished_calls"]
     number = "1 finished call is" if calls == 1 else f"{calls} finished calls are"
     return [f"Going on from the journal: {number} not made again."]
@@ -197,7 +211,7 @@ def _ended(data: Data) -> list[str]:
 
 _LINES: dict[str, Callable[[Data], list[str]]] = {
     "run_started": _started,
-    "run_recovered": _recovered,
+    "terminal_journal": _remembered,
     "run_failed": _failed,
     "run_postponed": _postponed,
     "run_cancelled": lambda _: ["Stopped. The same command goes on from here."],

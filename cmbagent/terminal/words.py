@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from cmbagent.models.choosing import NO_MODEL
+from cmbagent.report import total_cost
 from cmbagent.wire import Usage
 from cmbagent.workdir import visible
 
@@ -31,12 +32,6 @@ def money(cost: float | None) -> str:
     return f"${cost:.4f}" if cost else "$0"
 
 
-def total(usages: Iterable[Usage]) -> float | None:
-    """USD of all calls, None when it is unknown for one of them."""
-    costs = [usage["cost_usd"] for usage in usages]
-    return sum(cost for cost in costs if cost is not None) if None not in costs else None
-
-
 def costs_by_model(usages: Iterable[Usage]) -> list[str]:
     """One line a model: calls, tokens, cost."""
     by_model: dict[str, list[Usage]] = {}
@@ -51,7 +46,7 @@ def _cost_line(model: str, calls: list[Usage]) -> str:
     sent = sum(call["input_tokens"] for call in calls)
     got = sum(call["output_tokens"] for call in calls)
     number = "1 call" if len(calls) == 1 else f"{len(calls)} calls"
-    return f"{model}: {number}, {sent:,} tokens in, {got:,} out, {money(total(calls))}"
+    return f"{model}: {number}, {sent:,} tokens in, {got:,} out, {money(total_cost(calls))}"
 
 
 def clock_time(moment: datetime) -> str:
