@@ -42,7 +42,6 @@ HOST_NAME = f"{socket.gethostname()}/{boot_id()}"  # a restart of the machine ma
 WORKERS = env.integer("CMBAGENT_WORKERS", 8, minimum=1, maximum=512)
 LEASE_SECONDS = env.number("CMBAGENT_LEASE_SECONDS", 15.0, minimum=1)
 REAP_SECONDS = 1.0
-CRASH_LIMIT = 5  # the run fails with crash_loop at the next
 SANDBOX_ACCEPTED_LEVEL = env.integer("CMBAGENT_SANDBOX", 2, minimum=1, maximum=3)
 CODE_THREADS = env.optional_integer("CMBAGENT_CODE_THREADS", minimum=1)
 CODE_LIMITS: dict[str, int] = {}  # fields of cmbagent.sandbox.Limits that differ from its own

@@ -8,10 +8,9 @@ from typing import Any
 from django.conf import settings
 
 from cmbagent import wire
-from cmbagent.models.choosing import ModelChoiceInvalid, choose_models
+from cmbagent.models.choosing import ModelChoiceInvalid, agent_of, choose_models
 from sessions_app.errors import ConfigInvalid
 
-DEFAULT_AGENT = "engineer"
 UNCONNECTED = "not connected"
 
 
@@ -27,7 +26,7 @@ def models_for(config: Mapping[str, Any]) -> dict[str, wire.ModelSpec]:
 def model_name_for(config: Mapping[str, Any]) -> str:
     """Of whom the task is given to, as people are told; "no-model" for none. Raises
     ConfigInvalid."""
-    return models_for(config)[config.get("agent", DEFAULT_AGENT)]["name"]
+    return models_for(config)[agent_of(config)]["name"]
 
 
 def name_of_model(config: Mapping[str, Any]) -> str:

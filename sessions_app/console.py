@@ -13,7 +13,6 @@ from typing import Any
 from sessions_app.models import Event
 
 CONSOLE_LINES = 1000
-POSTPONED = "postponed"  # the reason of a recovery before which nothing was interrupted
 _BLOCK = 200  # lines a block: a browser skips the layout of blocks out of sight
 _LONGEST_LINE = 4000  # characters shown; the whole console has all of it
 _CONSOLE_BYTES = 1_000_000
@@ -90,7 +89,7 @@ class _ConsoleBuilder:
     def add(self, event: Event) -> None:
         if event.event_type == "output":
             self._add_output(event.data)
-        elif event.event_type == "run_recovered" and event.data["reason"] != POSTPONED:
+        elif event.event_type == "run_recovered":
             self._mark("Interrupted: what was under way begins again")
         elif event.event_type == "run_queued" and event.data["number"] > 1:
             self._mark(f"Run {event.data['number']}")

@@ -15,7 +15,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
-from sessions_app.console import POSTPONED, unmasked
+from sessions_app.console import unmasked
 from sessions_app.models import Event
 from sessions_app.modes import NO_MODEL
 
@@ -86,8 +86,6 @@ def _started(data: Data) -> Entry:
 
 
 def _recovered(data: Data) -> Entry:
-    if data["reason"] == POSTPONED:
-        return Entry("note", "Going on after the wait", tone="run")
     text = "What was finished stays. Only what was under way is done again; what its code had "
     text += "printed stays in the console, above the mark."
     return Entry("note", "Interrupted, going on by itself", data["reason"], text, tone="run")

@@ -28,8 +28,7 @@ const CHANGES = {
 };
 const MARKS = {
   run_queued: (data) => data.number > 1 && `Run ${data.number}`,
-  run_recovered: ({ reason }) =>
-    reason !== "postponed" && "Interrupted: what was under way begins again",
+  run_recovered: () => "Interrupted: what was under way begins again",
 };
 // After these, what an agent had begun to say will not be ended.
 const ENDS_OF_TALK = new Set(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.utils import timezone
 
+from cmbagent.perseverance import (
+    gives_up_after_crash,
+    gives_up_after_postponement,
+    seconds_to_wait,
+)
 from cmbagent.wire import Failure
 from execution_app.models import Run
 from execution_app.services.journal import escaped
@@ -18,11 +21,6 @@ from execution_app.statuses import RunStatus
 from sessions_app.event_types import EventData, RunCancelled, RunFailed, RunPaused, RunPostponed
 from sessions_app.services import move_session
 from sessions_app.statuses import SessionStatus
-
-POSTPONEMENT_LIMIT = 10  # without an entry in between
-SHORTEST_WAIT_SECONDS = 1.0
-LONGEST_WAIT_SECONDS = 3600.0
-LONGEST_GUESS_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def after_crash(run: Run, *, reason: str) -> Next:
     if asked := what_was_asked(run):
         return asked
     crashes = run.crashes + 1
-    if crashes <= settings.CRASH_LIMIT:
+    if not gives_up_after_crash(crashes):
         return Next(RunStatus.QUEUED, [], {"crashes": crashes, "interruption": reason})
     return failed(
         RunFailed(
@@ -69,28 +67,17 @@ def after_postponement(run: Run, failure: Failure, retry_after_s: float | None) 
         return asked
     told = run_failed(failure)
     postponements = run.postponements + 1
-    if postponements > POSTPONEMENT_LIMIT:
+    if gives_up_after_postponement(postponements):
         return failed(told, postponements=postponements)
-    until = timezone.now() + timedelta(seconds=_seconds_to_wait(postponements, retry_after_s))
+    until = timezone.now() + timedelta(seconds=seconds_to_wait(postponements, retry_after_s))
     event = RunPostponed(
         error_type=told.error_type,
         message=told.message,
         until=until.isoformat(timespec="milliseconds"),
         attempt=run.attempt,
     )
-    columns = {
-        "not_before": until,
-        "postponements": postponements,
-        "interruption": "postponed",
-    }
+    columns = {"not_before": until, "postponements": postponements}
     return Next(RunStatus.QUEUED, [event], columns)
-
-
-def _seconds_to_wait(postponements: int, asked: float | None) -> float:
-    """What the one in the way asked for, within bounds; else ever longer."""
-    if asked is None or math.isnan(asked):
-        return min(2.0**postponements, LONGEST_GUESS_SECONDS)
-    return min(max(asked, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
 
 
 def run_failed(failure: Failure) -> RunFailed:

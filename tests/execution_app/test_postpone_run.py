@@ -69,15 +69,16 @@ def test_it_waits_in_the_queue_and_says_until_when(run: Run) -> None:
     assert claim_run(owner="host:1", sandbox_level=1) is None, "not before its time"
 
 
-def test_it_goes_on_as_a_recovery(run: Run) -> None:
+def test_it_goes_on_and_nothing_was_interrupted(run: Run) -> None:
     postpone_run(claimed(), BUSY, 1.0)
 
     claimed()
 
     run.refresh_from_db()
     assert (run.attempt, run.not_before) == (2, None)
-    event = Event.objects.get(run_id=run.pk, event_type="run_recovered")
-    assert event.data == {"attempt": 2, "reason": "postponed"}
+    events = Event.objects.filter(run_id=run.pk).order_by("seq")
+    told = list(events.values_list("event_type", flat=True))
+    assert told == ["run_started", "run_postponed", "run_started"]
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from cmbagent.perseverance import CRASH_LIMIT
 from execution_app import control
 from execution_app.models import Run
 from execution_app.services import claim_run, reap_runs, release_dead_supervisor
@@ -71,7 +71,7 @@ def test_who_asked_to_pause_gets_that(expired: Run) -> None:
 
 
 def test_above_the_limit_it_is_a_crash_loop(expired: Run) -> None:
-    Run.objects.update(crashes=settings.CRASH_LIMIT)
+    Run.objects.update(crashes=CRASH_LIMIT)
 
     reap_runs()
 
