@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any
 from unittest import mock
 
 import pytest
+from django.contrib.auth.models import User
 from structlog.testing import capture_logs
 
-from execution_app import services, supervisor
+from execution_app import control, sandbox, services, supervisor, worker
+from execution_app.engine_process import EngineProcess
 from execution_app.models import JournalEntry, Run
-from execution_app.services import Claim
+from execution_app.services import Claim, claim_run, start_run
 from sessions_app.models import Event
+from tests.conftest import MakeSession
 from tests.execution_app.scripted import keys_of, supervised
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -61,3 +66,45 @@ def test_a_key_that_an_engine_tells_reaches_nobody(claim: Claim, end: str) -> No
     for place in (str(logs), everything(claim)):
         assert "[hidden]" in place
         assert KEY[3:-1] not in place
+
+
+# -- the way to a provider --------------------------------------------------------------------
+PASSWORD = "not-for-anybodys-eyes-either"
+LOOKING = """```python
+import glob, os
+print("own:", dict(os.environ))
+for path in glob.glob("/proc/*/environ"):
+    try:
+        print("of others:", open(path, "rb").read())
+    except OSError:
+        pass
+print("looked")
+```"""
+
+
+@pytest.fixture(params=(1, 2, 3) if os.geteuid() == 0 else (1, 2))
+def _level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Level 3 promises this much only where a session's code is another user."""
+    report = {"level": request.param, "remedy": "", "report": ""}
+    monkeypatch.setenv(sandbox.PROBED, json.dumps(report))
+
+
+@pytest.mark.usefixtures("_level")
+def test_executed_code_does_not_see_the_password_of_a_proxy(
+    alice: User, make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", f"http://somebody:{PASSWORD}@proxy:3128")
+    start_run(session=make_session(alice), task=LOOKING, by=alice)
+    claim = claim_run(owner="w", sandbox_level=1)
+    assert claim is not None
+    with (
+        mock.patch.object(supervisor, "EngineProcess", wraps=EngineProcess) as started,
+        control.listen() as nudges,
+    ):
+        worker.supervise(claim, nudges)
+
+    assert PASSWORD in started.call_args.args[2]["https_proxy"], "the engine has it"
+    said = "".join(output_of(claim))
+    assert "own: {" in said
+    assert said.endswith("looked\n")
+    assert PASSWORD not in everything(claim)
