@@ -6,7 +6,6 @@ What is an error here is told without what the message held.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,8 +23,6 @@ from sessions_app.event_types import Error, EventData, parse_event
 logger = structlog.get_logger(__name__)
 
 MAX_KEY = 10_000  # characters
-MIN_SECRET = 12  # characters; "EMPTY" and "ollama" are what people give to servers without keys
-HIDDEN = b"[hidden]"
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens")
 
@@ -53,22 +50,6 @@ def start_message(claim: Claim, work_dir: Path, models: dict[str, wire.ModelSpec
         "spent": claim.spent,
         "journal_entries": claim.journal_entries,
     }
-
-
-class Secrets:
-    """The models' keys, as they would stand in a line of JSON."""
-
-    def __init__(self, models: Mapping[str, wire.ModelSpec]) -> None:
-        keys = {spec["api_key"] for spec in models.values()}
-        self._hidden = [
-            json.dumps(key)[1:-1].encode() for key in keys if key and len(key) >= MIN_SECRET
-        ]
-
-    def hide(self, line: bytes) -> bytes:
-        """The line without them: a provider's error may quote the request's header."""
-        for secret in self._hidden:
-            line = line.replace(secret, HIDDEN)
-        return line
 
 
 def event_of(message: Mapping[str, Any]) -> EventData:
