@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from typing import Any, TextIO
 
@@ -88,6 +89,8 @@ def _as_text(question: Question) -> str:
     """The question, what it is about, and its options with numbers."""
     about = question.get("context") or {}
     shown = [str(about["code"]).rstrip()] if about.get("code") else []
+    if about.get("parameters") is not None:
+        shown.append(f"Parameters: {json.dumps(about['parameters'], ensure_ascii=False)}")
     options = [
         f"  {number}  {option['label']}" for number, option in enumerate(question["options"], 1)
     ]

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
 from cmbagent.models.choosing import NO_MODEL
-from cmbagent.terminal.words import clock_time, harmless, money
+from cmbagent.terminal.words import clock_time, harmless, harmless_output, money
 
 Data = Mapping[str, Any]
 
@@ -124,7 +124,8 @@ class TextScreen:
     # -- what happens -------------------------------------------------------------------------
     def _output(self, stream: str, text: str) -> None:
         self._end_partial()
-        _write(self._stdout if stream == "stdout" else self._stderr, harmless(text))
+        file = self._stdout if stream == "stdout" else self._stderr
+        _write(file, harmless_output(text))
         self._is_mid_line = not text.endswith("\n")
 
     def _lines(self, lines: list[str]) -> None:

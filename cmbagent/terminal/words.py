@@ -11,17 +11,28 @@ from cmbagent.report import total_cost
 from cmbagent.wire import Usage
 from cmbagent.workdir import visible
 
-# what cuts a text into lines here, and what a progress bar goes back to the line's beginning with
-_KEPT = re.compile(r"([\n\t\r])")
+# line breaks and tabs are shown as such; output has the return of a progress bar, too
+_KEPT = re.compile(r"(\r\n|[\n\t])")
+_KEPT_IN_OUTPUT = re.compile(r"([\n\t\r])")
 
 
 def harmless(text: str) -> str:
-    """No escape sequence of a terminal, no change of reading direction: such characters are shown
-    as what they are. Model and code may have written anything."""
-    pieces = _KEPT.split(text)
+    """No escape sequence of a terminal, no change of reading direction, nothing that overwrites
+    what stands before it: such characters are shown as what they are. Model and code may have
+    written anything."""
+    return _shown(text, _KEPT)
+
+
+def harmless_output(text: str) -> str:
+    """What code prints while it runs: a progress bar may go back to the line's beginning."""
+    return _shown(text, _KEPT_IN_OUTPUT)
+
+
+def _shown(text: str, kept: re.Pattern[str]) -> str:
+    pieces = kept.split(text)  # every second one is what is kept
     return "".join(
-        piece if piece.isprintable() or piece in {"\n", "\t", "\r"} else visible(piece)
-        for piece in pieces
+        piece if index % 2 or piece.isprintable() else visible(piece)
+        for index, piece in enumerate(pieces)
     )
 
 
