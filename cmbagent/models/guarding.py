@@ -12,13 +12,22 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any
 
+import httpx2
 from pydantic_ai import ModelMessage, ModelResponse, RunContext
 from pydantic_ai.exceptions import UnexpectedModelBehavior
 from pydantic_ai.models import ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
-_STUMBLES = (AttributeError, TypeError, LookupError, ValueError, AssertionError)
+_STUMBLES = (
+    AttributeError,
+    TypeError,
+    LookupError,
+    ValueError,
+    AssertionError,
+    httpx2.StreamError,  # Mistral's reads a redirect's body, which nobody took
+    httpx2.DecodingError,
+)
 
 
 class Guarded(WrapperModel):

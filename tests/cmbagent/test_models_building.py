@@ -107,6 +107,14 @@ async def test_a_wrong_key_is_told_and_not_shown(house: OtherProviders, provider
     assert wrong not in told.message
 
 
+@pytest.mark.parametrize("ask", [whole, streamed])
+async def test_a_redirect_is_no_answer(house: OtherProviders, ask: Any) -> None:
+    house.refuse_next = (302, {}, {})
+    told = await failure_of(ask, spec_of("mistral", house.url))
+    assert isinstance(told, EngineError)
+    assert told.error_type == "model_answer_invalid"
+
+
 async def failure_of(ask: Any, spec: ModelSpec) -> EngineError | Postponed:
     with pytest.raises(RuntimeError) as raised:
         await ask(connected_model(spec))
