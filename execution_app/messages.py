@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from cmbagent import wire
 from execution_app import sandbox
-from execution_app.services import Claim, Finished
+from execution_app.services import Claim, Finished, Unstorable
 from sessions_app.event_types import Error, EventData, parse_event
 
 logger = structlog.get_logger(__name__)
@@ -61,16 +61,27 @@ def event_of(message: Mapping[str, Any]) -> EventData:
         return Error(error_type="event_refused", message="The engine sent an unknown event.")
 
 
-def entry_of(message: Mapping[str, Any]) -> Finished:
-    """An entry that may be stored and acknowledged. Raises NotAMessage."""
-    _demand(_is_text(message.get("key"), MAX_KEY), "key")
-    _demand(message.get("kind") in get_args(wire.EntryKind), "kind")
-    _demand(_is_text(message.get("digest"), 64), "digest")
-    _demand("payload" in message, "payload")
-    _demand(_is_usage(message.get("usage")), "usage")
-    events = message.get("events")
-    _demand(isinstance(events, list) and all(isinstance(each, dict) for each in events), "events")
+def entry_of(message: Mapping[str, Any]) -> Finished | Unstorable:
+    """An entry that may be stored and acknowledged; else why not. Another attempt would say the
+    same again, and its call would be paid again: the run fails of it."""
+    key = message.get("key")
+    if not _is_text(key, MAX_KEY):
+        return Unstorable("a call", "its key is none")
+    if wrong := _wrong_field(message):
+        return Unstorable(cast("str", key), f"its {wrong} is none")
     return Finished(cast("wire.Entry", message), [event_of(each) for each in message["events"]])
+
+
+def _wrong_field(entry: Mapping[str, Any]) -> str | None:
+    events = entry.get("events")
+    is_right = {
+        "kind": entry.get("kind") in get_args(wire.EntryKind),
+        "digest": _is_text(entry.get("digest"), 64),
+        "payload": "payload" in entry,
+        "usage": _is_usage(entry.get("usage")),
+        "events": isinstance(events, list) and all(isinstance(each, dict) for each in events),
+    }
+    return next((field for field, right in is_right.items() if not right), None)
 
 
 def log_for_engine(message: Mapping[str, Any]) -> None:
@@ -79,11 +90,6 @@ def log_for_engine(message: Mapping[str, Any]) -> None:
     level = _LEVELS.get(str(message.get("level")), 20)
     named = {f"engine_{name}": value for name, value in fields.items()}
     logger.log(level, str(message.get("event", ""))[:200], **named)
-
-
-def _demand(condition: bool, field: str) -> None:
-    if not condition:
-        raise wire.NotAMessage(f"an entry with a wrong {field}")
 
 
 def _is_text(value: object, longest: int) -> bool:

@@ -16,7 +16,7 @@ from django.conf import settings
 from execution_app import services
 from execution_app.console import Console, Stream
 from execution_app.patience import Patience
-from execution_app.services import Claim, Finished, FoundFile
+from execution_app.services import Claim, Finished, FoundFile, Unstorable
 from execution_app.truncation import bounded
 from sessions_app.event_types import EventData
 
@@ -40,7 +40,7 @@ class Outbox:
         self._console = console
         self._patience = patience
         self._acknowledge = acknowledge
-        self._items: list[EventData | Finished] = []
+        self._items: list[EventData | Finished | Unstorable] = []
         self._files: list[FoundFile] = []
         self._bytes = 0
         self._next_flush = 0.0
@@ -61,11 +61,12 @@ class Outbox:
         self._items.append(self._bounded(event))
         self._bytes += 1_000
 
-    def add_entry(self, finished: Finished) -> None:
+    def add_entry(self, told: Finished | Unstorable) -> None:
         """After all that came before it; the engine waits for it, so it goes at once."""
         self._items.extend(self._console.take(now=time.monotonic(), everything=True))
-        events = [self._bounded(event) for event in finished.events]
-        self._items.append(replace(finished, events=events))
+        if isinstance(told, Finished):
+            told = replace(told, events=[self._bounded(event) for event in told.events])
+        self._items.append(told)
         self._next_flush = 0.0
 
     def add_files(self, files: Sequence[FoundFile]) -> None:

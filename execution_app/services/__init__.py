@@ -3,7 +3,7 @@
 Lock order everywhere: run, approval, session. Leases use the database's clock.
 """
 
-from execution_app.services.batches import record_batch
+from execution_app.services.batches import Unstorable, record_batch
 from execution_app.services.claims import (
     Claim,
     Requests,
@@ -51,6 +51,7 @@ __all__ = [
     "Finished",
     "FoundFile",
     "Requests",
+    "Unstorable",
     "artifact_file",
     "cancel_run",
     "claim_run",

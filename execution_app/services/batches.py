@@ -36,7 +36,7 @@ Storing = Callable[[Claim, Sequence[Part], Sequence[FoundFile]], Unstorable | No
 
 
 def record_batch(
-    claim: Claim, said: Sequence[EventData | Finished], files: Sequence[FoundFile] = ()
+    claim: Claim, said: Sequence[EventData | Finished | Unstorable], files: Sequence[FoundFile] = ()
 ) -> None:
     """Store what the engine said, all of it in one transaction: events, finished calls with what
     they took, steps, files. Raises LeaseLost.
@@ -59,9 +59,9 @@ def record_batch(
         raise EntryRefused
 
 
-def _parts(item: EventData | Finished) -> list[Part]:
+def _parts(item: EventData | Finished | Unstorable) -> list[Part]:
     """An entry comes right before the events that tell of it."""
-    if isinstance(item, EventData):
+    if isinstance(item, (EventData, Unstorable)):
         return [item]
     try:
         return [Rows.of(item), *item.events]

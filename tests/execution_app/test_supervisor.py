@@ -120,27 +120,48 @@ def test_what_an_engine_told_before_it_died_is_stored(claim: Claim) -> None:
     assert Usage.objects.get(run=run).output_tokens == 7
 
 
+PAID = {
+    "agent": "engineer", "provider": "openai", "model": "m", "input_tokens": 5,
+    "output_tokens": 7, "cached_tokens": 0, "cost_usd": 0.25,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "wrong",
+    ("field", "wrong"),
     [
-        "key=''",
-        "kind='seance'",
-        "digest=None",
-        "usage=[]",
-        "usage={'agent': 'a'}",
-        "events=[5]",
-        "events=None",
+        ("key", "key=''"),
+        ("kind", "kind='seance'"),
+        ("digest", "digest=None"),
+        ("usage", "usage=[]"),
+        ("usage", "usage={'agent': 'a'}"),
+        ("usage", f"usage={PAID | {'output_tokens': 2**31}}"),
+        ("usage", f"usage={PAID | {'cost_usd': -1}}"),
+        ("events", "events=[5]"),
+        ("events", "events=None"),
     ],
 )
-def test_an_entry_that_is_none_ends_the_engine_loudly(claim: Claim, wrong: str) -> None:
+def test_an_entry_that_is_none_fails_the_run(claim: Claim, field: str, wrong: str) -> None:
+    """Another attempt would pay for the same call, and be told the same."""
     fields = "{'key': 'a#0', 'payload': 'precious', 'kind': 'tool', 'digest': 'd', 'usage': None, 'events': []}"
+    script = f"entry('good#0')\nsay(t='entry', **({fields} | dict({wrong})))\nhear()\n{TOLD}"
     with capture_logs() as logs:
-        run = supervised(claim, f"say(t='entry', **({fields} | dict({wrong})))\n{TOLD}complete()")
+        run = supervised(claim, f"{script}complete()")
+
+    assert (run.status, run.error_type, run.crashes) == ("failed", "journal_refused", 0)
+    assert f"its {field} is none" in run.error_message
+    assert keys_of(claim) == ["good#0"], "what came before it stays"
+    assert not acknowledged(claim)
+    assert [log for log in logs if log["event"] == "entry_refused"]
+    assert "precious" not in str(logs)
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]", b'{"t": "entries"}'])
+def test_a_line_that_is_no_message_is_a_crash(claim: Claim, line: bytes) -> None:
+    with capture_logs() as logs:
+        run = supervised(claim, f"channel.sendall({line!r} + b'\\n')\n{TOLD}complete()")
 
     assert (run.status, run.crashes) == ("queued", 1)
-    assert not acknowledged(claim)
     assert [log for log in logs if log["event"] == "engine_not_understood"]
-    assert "precious" not in str(logs)
 
 
 # -- order ------------------------------------------------------------------------------------
