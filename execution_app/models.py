@@ -48,8 +48,8 @@ class RunQuerySet(models.QuerySet["Run"]):
         )
 
     def in_order_of_service(self) -> Self:
-        """Runs that had begun come first (a person watches them), then owners with the least
-        running, then the oldest."""
+        """Runs that were interrupted come first (a person watches them), then owners with the
+        least running, then the oldest."""
         running = (
             self.model.objects.filter(
                 status=RunStatus.RUNNING, session__owner_id=OuterRef("session__owner_id")
@@ -61,8 +61,8 @@ class RunQuerySet(models.QuerySet["Run"]):
         )
         return self.annotate(
             owner_running=Coalesce(Subquery(running, output_field=IntegerField()), Value(0)),
-            begun=Q(attempt__gt=0),
-        ).order_by("-begun", "owner_running", "queued_at", "pk")
+            is_interrupted=~Q(interruption=""),
+        ).order_by("-is_interrupted", "owner_running", "queued_at", "pk")
 
     def expired(self) -> Self:
         return self.filter(status=RunStatus.RUNNING, lease_expires_at__lt=Now())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -8,8 +9,17 @@ from django.contrib.auth.models import User
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from cmbagent.wire import Failure
 from execution_app.models import Run
-from execution_app.services import Claim, claim_run, delete_session
+from execution_app.services import (
+    Claim,
+    claim_run,
+    delete_session,
+    pause_run,
+    postpone_run,
+    release_crashed,
+    resume_run,
+)
 from execution_app.statuses import RunStatus
 from sessions_app.models import Event
 from tests.conftest import MakeRun, MakeSession
@@ -96,14 +106,53 @@ def test_a_deleted_sessions_run_is_never_begun(
     assert claim() is None
 
 
-def test_begun_runs_come_first(alice: User, make_session: MakeSession, make_run: MakeRun) -> None:
-    make_run(make_session(alice), status="queued")
-    begun = make_run(make_session(alice), status="queued", attempt=2)
+def test_interrupted_runs_come_first(
+    alice: User, bob: User, make_session: MakeSession, make_run: MakeRun
+) -> None:
+    make_run(make_session(bob), status="queued")
+    make_run(make_session(alice), status="running")
+    interrupted = make_run(
+        make_session(alice), status="queued", attempt=2, interruption="worker_died"
+    )
 
     claimed = claim()
 
     assert claimed is not None
-    assert claimed.run_id == begun.pk
+    assert claimed.run_id == interrupted.pk
+
+
+def put_off(claimed: Claim, by: User) -> None:
+    busy: Failure = {"error_type": "e", "message": "m", "suggestion": "", "retryable": True}
+    postpone_run(claimed, busy, 1.0)
+
+
+def pause_and_resume(claimed: Claim, by: User) -> None:
+    pause_run(Run.objects.get(pk=claimed.run_id), by=by)
+    release_crashed(claimed, reason="it crashed while it was being paused")
+    resume_run(Run.objects.get(pk=claimed.run_id), by=by)
+
+
+@pytest.mark.parametrize("let_go", [put_off, pause_and_resume])
+def test_runs_that_let_their_worker_go_wait_for_their_turn(
+    alice: User,
+    bob: User,
+    make_session: MakeSession,
+    make_run: MakeRun,
+    let_go: Callable[[Claim, User], None],
+) -> None:
+    for _ in range(3):
+        make_run(make_session(alice), status="queued")
+    for begun in [claim(), claim(), claim()]:
+        assert begun is not None
+        let_go(begun, alice)
+    bobs = make_run(make_session(bob), status="queued")
+    Run.objects.update(not_before=None)  # the time has come
+
+    claim()
+    second = claim()
+
+    assert second is not None
+    assert second.run_id == bobs.pk
 
 
 def test_owners_take_turns(
