@@ -251,4 +251,4 @@ def _postponed(task: Task, error: wire.Failure, delay: float) -> None:
         "attempt": journal.attempts,
     }
     task.link.show("run_postponed", data)
-    _note_end(journal, "postponed")
+    _note_end(journal)  # nothing was interrupted
