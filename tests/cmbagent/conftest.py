@@ -18,3 +18,10 @@ def work_dir() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where somebody starts a command; executed code may enter it."""
+    tmp_path.chmod(0o755)
+    return tmp_path
