@@ -8,6 +8,7 @@ from pydantic_ai.models import Model
 from pydantic_ai.settings import ModelSettings
 
 from cmbagent.context import Run
+from cmbagent.models.bounding import bound
 from cmbagent.models.choosing import NO_MODEL
 from cmbagent.models.guarding import Guarded
 from cmbagent.models.no_model import no_model
@@ -31,7 +32,9 @@ def build_model(spec: ModelSpec, run: Run) -> Model:
 def connected_model(spec: ModelSpec) -> Model:
     """One that is reached over the network. Raises ModelNotInstalled."""
     _empty_environment()
-    return Guarded(builder_for(spec["provider"])(spec, _settings(spec)))
+    model = builder_for(spec["provider"])(spec, _settings(spec))
+    bound(model)
+    return Guarded(model)
 
 
 def _settings(spec: ModelSpec) -> ModelSettings:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 from pydantic_ai import Agent, ModelRequest
+from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.usage import RunUsage
 
 from cmbagent.errors import EngineError, Postponed
-from cmbagent.models import guarding, registry
+from cmbagent.models import bounding, guarding, registry
 from cmbagent.models.building import connected_model
 from cmbagent.models.choosing import PROVIDERS, choose_models
-from cmbagent.models.failures import translate
+from cmbagent.models.failures import ModelAnswerInvalid, ModelRequestRejected, translate
 from cmbagent.models.registry import ModelNotInstalled, builder_for
 from cmbagent.wire import ModelSpec
 from tests.cmbagent.other_providers import KEY, USED, OtherProviders
@@ -108,8 +111,42 @@ async def test_a_wrong_key_is_told_and_not_shown(house: OtherProviders, provider
 
 
 @pytest.mark.parametrize("ask", [whole, streamed])
-async def test_a_redirect_is_no_answer(house: OtherProviders, ask: Any) -> None:
-    house.refuse_next = (302, {}, {})
+@pytest.mark.parametrize("provider", NAMES)
+async def test_of_an_error_only_the_begin_is_read(
+    house: OtherProviders, provider: str, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounding, "MAX_ERROR_BYTES", 1000)
+    house.refuse_next = (400, {"message": "x" * 100_000}, {})
+    with pytest.raises(ModelHTTPError) as raised:
+        await ask(connected_model(spec_of(provider, house.url)))
+    assert len(str(raised.value)) < 3_000
+    house.refuse_next = (400, {}, {"Content-Encoding": "gzip"})
+    told = await failure_of(ask, spec_of(provider, house.url))
+    assert isinstance(told, ModelRequestRejected | ModelAnswerInvalid)  # with or without its words
+
+
+@pytest.mark.parametrize("provider", NAMES)
+async def test_an_answer_that_is_too_long_is_not_taken_in(
+    house: OtherProviders, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounding, "MAX_ANSWER_BYTES", 50)
+    told = await failure_of(streamed, spec_of(provider, house.url))
+    assert isinstance(told, ModelAnswerInvalid)
+    assert house.headers[-1]["accept-encoding"] == "identity"
+
+
+async def test_a_packed_answer_is_not_unpacked() -> None:
+    packed = httpx2.ByteStream(gzip.compress(b"x"))
+    response = httpx2.Response(200, headers={"Content-Encoding": "gzip"}, stream=packed)
+    await bounding._bound_response(response)
+    with pytest.raises(UnexpectedModelBehavior):
+        await response.aread()
+
+
+@pytest.mark.parametrize("status", [302, 304])
+@pytest.mark.parametrize("ask", [whole, streamed])
+async def test_a_redirect_is_no_answer(house: OtherProviders, ask: Any, status: int) -> None:
+    house.refuse_next = (status, {}, {})
     told = await failure_of(ask, spec_of("mistral", house.url))
     assert isinstance(told, EngineError)
     assert told.error_type == "model_answer_invalid"
