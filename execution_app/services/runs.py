@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from django.contrib.auth.models import User
@@ -36,6 +38,7 @@ from sessions_app.statuses import SessionStatus
 
 OnBusy = Literal["reject", "interrupt"]
 MAX_TASK_CHARACTERS = 200_000
+_NOT_UNIQUE = {"23505", sqlite3.SQLITE_CONSTRAINT_UNIQUE}  # as PostgreSQL and SQLite say it
 _SHOWN_CHARACTERS = 8_000  # of a task in the log; the run keeps all of it
 
 
@@ -81,10 +84,21 @@ def _shown(task: str) -> str:
 
 def _insert_run(session: Session, task: str, config: dict[str, Any]) -> Run:
     last = Run.objects.filter(session=session).aggregate(last=Max("number"))["last"] or 0
+    with _one_at_a_time():
+        return Run.objects.create(session=session, number=last + 1, task=task, config=config)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Raises SessionBusy when somebody else's run came first: a constraint of uniqueness says so.
+    Whatever else the database refuses is a fault, and stays one."""
     try:
         with transaction.atomic():
-            return Run.objects.create(session=session, number=last + 1, task=task, config=config)
-    except IntegrityError as error:  # somebody else's run came first: a constraint says so
+            yield
+    except IntegrityError as error:
+        codes = {getattr(error.__cause__, name, None) for name in ("sqlstate", "sqlite_errorcode")}
+        if codes.isdisjoint(_NOT_UNIQUE):
+            raise
         raise SessionBusy from error
 
 
@@ -153,28 +167,25 @@ def retry_run(run: Run, *, by: User) -> Run:
 
 
 def _requeue(run: Run, *events: EventData) -> None:
-    try:
-        with transaction.atomic():
-            _move(
-                run,
-                RunStatus.QUEUED,
-                queued_at=timezone.now(),
-                finished_at=None,
-                crashes=0,
-                postponements=0,
-                not_before=None,
-                interruption="",
-                pause_requested_at=None,
-                cancel_requested_at=None,
-                error_type="",
-                error_message="",
-                error_suggestion="",
-                error_retryable=False,
-                retry_from="",
-                result=None,
-            )
-    except IntegrityError as error:
-        raise SessionBusy from error
+    with _one_at_a_time():
+        _move(
+            run,
+            RunStatus.QUEUED,
+            queued_at=timezone.now(),
+            finished_at=None,
+            crashes=0,
+            postponements=0,
+            not_before=None,
+            interruption="",
+            pause_requested_at=None,
+            cancel_requested_at=None,
+            error_type="",
+            error_message="",
+            error_suggestion="",
+            error_retryable=False,
+            retry_from="",
+            result=None,
+        )
     _tell_queued(run, *events)
 
 
@@ -197,11 +208,8 @@ def _refuse_second(run: Run) -> None:
 
 
 def _occupy(run: Run, to: RunStatus) -> None:
-    try:
-        with transaction.atomic():
-            _move(run, to)
-    except IntegrityError as error:  # another run of the session occupies it
-        raise SessionBusy from error
+    with _one_at_a_time():  # another run of the session may occupy it
+        _move(run, to)
 
 
 def delete_session(session: Session, *, by: User) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import DataError, IntegrityError, connection, transaction
 
 from execution_app.bells import ring_bell
 from execution_app.errors import SessionBusy, TaskInvalid, WrongStatus
@@ -16,6 +16,7 @@ from execution_app.services import (
     pause_run,
     resume_run,
     retry_run,
+    runs,
     start_run,
 )
 from execution_app.statuses import FINAL, LIVE, RunStatus
@@ -73,6 +74,20 @@ def test_a_busy_session_takes_no_second_run(
 
     with pytest.raises(SessionBusy):
         start_run(session=session, task="x", by=alice)
+
+
+def test_only_a_run_that_came_first_makes_a_session_busy(
+    alice: User, make_session: MakeSession, make_run: MakeRun
+) -> None:
+    """Whatever else a database refuses is no 409: waiting would not help."""
+    session = make_session(alice)
+
+    with pytest.raises((IntegrityError, DataError)), transaction.atomic():
+        runs._insert_run(session, "x", {"not JSON": float("inf")})
+
+    make_run(session, status="queued")
+    with pytest.raises(SessionBusy):
+        runs._insert_run(session, "x", {})
 
 
 def test_interrupt_stops_the_live_run_and_queues_the_next(
