@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from django.conf import settings
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, computed_field
 
 from sessions_app.errors import ConfigInvalid
 
 NO_MODEL = "no-model"
+MAX_ENTRIES = 100  # of parameters, and of options
+_SHOWN_CHARACTERS = 100  # of each part of the name of a field that is refused
 
 
 class ModeConfig(BaseModel):
@@ -19,6 +21,7 @@ class ModeConfig(BaseModel):
 
 
 Role = Literal["engineer", "researcher"]
+EntryName = Annotated[str, Field(max_length=100)]
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[!-~]+$")]
 
 
@@ -54,13 +57,15 @@ class OneShotConfig(ModeConfig):
         description="What the agent shall keep in mind beside the task, such as the style of "
         "plots. Without a model it has no effect.",
     )
-    parameters: dict[str, float] = Field(
+    parameters: dict[EntryName, FiniteFloat] = Field(
         default_factory=dict,
+        max_length=MAX_ENTRIES,
         description="Values for a recipe, by parameter name; they win over nothing: a value that "
         "contradicts the task's text is refused. A model does not see them.",
     )
-    options: dict[str, Annotated[str, Field(max_length=200)]] = Field(
+    options: dict[EntryName, Annotated[str, Field(max_length=200)]] = Field(
         default_factory=dict,
+        max_length=MAX_ENTRIES,
         description="Like parameters, for what is chosen: spectra, model, the name of a file.",
     )
 
@@ -134,4 +139,6 @@ def checked_config(mode: str, config: Mapping[str, Any] | None) -> dict[str, Any
 
 
 def _field(place: tuple[int | str, ...]) -> str:
-    return ".".join(["config", *(str(part) for part in place if part != "[key]")])
+    return ".".join(
+        ["config", *(str(part)[:_SHOWN_CHARACTERS] for part in place if part != "[key]")]
+    )

@@ -20,6 +20,7 @@ _NAME = {
     "maxLength": MAX_NAME_CHARACTERS,
     "pattern": "^[!-~]+$",
 }
+_ENTRIES = {"type": "object", "maxProperties": 100, "propertyNames": {"maxLength": 100}}
 
 # of each mode, by field, as JSON Schema; a test holds it against what the server says of itself
 FIELDS: dict[str, dict[str, Schema]] = {
@@ -30,11 +31,8 @@ FIELDS: dict[str, dict[str, Schema]] = {
         "maxRounds": {"type": "integer", "minimum": 1, "maximum": 100},
         "maxAttempts": {"type": "integer", "minimum": 1, "maximum": 20},
         "instructions": {"type": "string", "maxLength": 8_000},
-        "parameters": {"type": "object", "additionalProperties": {"type": "number"}},
-        "options": {
-            "type": "object",
-            "additionalProperties": {"type": "string", "maxLength": 200},
-        },
+        "parameters": {**_ENTRIES, "additionalProperties": {"type": "number"}},
+        "options": {**_ENTRIES, "additionalProperties": {"type": "string", "maxLength": 200}},
     }
 }
 _MAX_SHOWN = 60  # characters of a value that is refused
@@ -63,9 +61,12 @@ def _check(place: str, value: Any, schema: Schema) -> None:
 
 
 def _check_name(place: str, key: str, schema: Schema) -> None:
-    names = schema.get("propertyNames", {}).get("enum", [key])
-    if key not in names:
-        raise ConfigInvalid(f"There is no {place}.{key}. {place} has {', '.join(names)}.")
+    rule = schema["propertyNames"]
+    if key not in rule.get("enum", [key]):
+        raise ConfigInvalid(f"There is no {place}.{key}. {place} has {', '.join(rule['enum'])}.")
+    if len(key) > rule.get("maxLength", len(key)):
+        most = rule["maxLength"]
+        raise ConfigInvalid(f"A name in {place} has at most {most} characters: {_shown(key)}.")
 
 
 def _fits(value: Any, schema: Schema) -> bool:
@@ -81,8 +82,10 @@ def _fits(value: Any, schema: Schema) -> bool:
             return type(value) in {int, float} and abs(value) <= sys.float_info.max
         case {"type": "string"}:
             return isinstance(value, str) and _text_fits(value, schema)
+        case {"type": "object"}:
+            return isinstance(value, dict) and len(value) <= schema.get("maxProperties", len(value))
         case _:
-            return isinstance(value, dict if schema["type"] == "object" else NoneType)
+            return isinstance(value, NoneType)
 
 
 def _text_fits(text: str, schema: Schema) -> bool:
@@ -102,7 +105,8 @@ def _described(schema: Schema) -> str:
             spaceless = " without spaces" if "pattern" in schema else ""
             return f"a text{spaceless} of at most {most} characters"
         case {"type": "object", "additionalProperties": item}:
-            return f"an object, each of whose values is {_described(item)}"
+            most = f"; at most {schema['maxProperties']}" if "maxProperties" in schema else ""
+            return f"an object, each of whose values is {_described(item)}{most}"
         case _:
             return {"number": "a number", "null": "null"}[schema["type"]]
 

@@ -51,6 +51,8 @@ def test_the_terminal_accepts_what_the_server_accepts() -> None:
         ({"parameters": {"H0": 10**400}}, "It is a number."),
         ({"parameters": [70]}, "an object, each of whose values is a number"),
         ({"options": {"spectra": 3}}, "a text of at most 200 characters"),
+        ({"parameters": {f"p{n}": 1 for n in range(101)}}, "values is a number; at most 100."),
+        ({"options": {"o" * 101: ""}}, 'A name in config.options has at most 100 characters: "oo'),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(config: dict[str, Any], said: str) -> None:

@@ -44,6 +44,7 @@ def test_a_run_is_queued(api: As, alice: User, make_session: MakeSession) -> Non
         ({"task": "x" * 200_001}, "task"),
         (TASK | {"on_busy": "wait"}, "on_busy"),
         (TASK | {"config": {"nonsense": 1}}, "config.nonsense"),
+        (TASK | {"config": {"parameters": {"H0": "inf"}}}, "config.parameters.H0"),
         (TASK | {"config": []}, "config"),
         (TASK | {"mode": "one-shot"}, "mode"),
     ],

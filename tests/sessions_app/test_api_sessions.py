@@ -44,7 +44,21 @@ def test_a_session_without_a_name_gets_one(api: As, alice: User) -> None:
         ({"mode": "one-shot", "task": "print(1)"}, "task"),
         ({"mode": "one-shot", "config": {"nonsense": 1}}, "config.nonsense"),
         ({"mode": "one-shot", "config": {"parameters": {"H0": "\0"}}}, "config"),
-        ({"mode": "one-shot", "config": {"parameters": {"H0": "warm"}}}, "config.parameters.H0"),
+        *(
+            ({"mode": "one-shot", "config": {"parameters": {"H0": bad}}}, "config.parameters.H0")
+            for bad in ("warm", "inf", "-Infinity", "nan", "1e999", 10**400)
+        ),
+        *(
+            ({"mode": "one-shot", "config": {field: value}}, f"config.{place}")
+            for field, value, place in [
+                ("parameters", {f"p{n}": n for n in range(101)}, "parameters"),
+                ("parameters", {"p" * 101: 1}, "parameters." + "p" * 100),
+                ("options", {f"o{n}": "" for n in range(101)}, "options"),
+                ("options", {"o" * 101: ""}, "options." + "o" * 100),
+                ("options", {"spectra": "x" * 201}, "options.spectra"),
+                ("instructions", "x" * 8_001, "instructions"),
+            ]
+        ),
     ],
 )
 def test_what_is_not_valid_is_named(
