@@ -19,6 +19,14 @@ from cmbagent.relay import CONSOLE, Relay
 from cmbagent.sandbox import Ending, Jail, Launched, Limits, SandboxFailed, launch
 
 LOCKFILE = Path(__file__).resolve().parent.parent / "requirements" / "science.txt"
+LIMITS = {  # by how the sandbox calls them: what the code did, and what to do about it
+    "time_limit": ("it ran longer than it may", "Give it less to do, or split it into blocks."),
+    "cpu_limit": ("it used more CPU time than it may", "Give it less to do."),
+    "memory_limit": ("it used more memory than it may", "Work on smaller pieces of the data."),
+    "disk_limit": ("it wrote more than it may to the disk", "Write less, or remove what it made."),
+    "process_limit": ("it started more processes than it may", "Start fewer processes."),
+    "output_limit": ("it printed more than it may", "Print less, or write it to a file."),
+}
 _POLL_S = 0.25
 _TELL_EVERY_S = 3.0
 
@@ -57,6 +65,28 @@ class Execution:
     def was_killed(self) -> bool:
         """By somebody outside: an operator, the kernel short of memory. Limits say so instead."""
         return self.ended_by == "signal" and self.signal == signal.SIGKILL
+
+    @property
+    def ending(self) -> str:
+        """For people and models; goes on after the name of the code."""
+        if self.ended_by in LIMITS:
+            limit, (fact, _) = self.ended_by.replace("_", " "), LIMITS[self.ended_by]
+            return f"was ended after {self.duration_s:.1f} s by the {limit}: {fact}."
+        if self.ended_by == "stopped":
+            return f"was stopped after {self.duration_s:.1f} s."
+        if self.signal is not None:
+            return f"died of {_signal_name(self.signal)}."
+        error = f": {self.error}" if self.error else "."
+        return f"ended with exit code {self.exit_code}{error}"
+
+    @property
+    def remedy(self) -> str:
+        """What a person may do about a failure."""
+        if self.ended_by in LIMITS:
+            return LIMITS[self.ended_by][1]
+        if self.ended_by == "stopped":
+            return "Retry the run."
+        return "Read the end of the console, mend the code and start it again."
 
 
 def refuse_without_sandbox(sandbox: wire.Sandbox) -> None:
@@ -174,6 +204,11 @@ def _environment(start: wire.Start, parameters: dict[str, Any] | None) -> dict[s
     if parameters is not None:
         env["CMBAGENT_PARAMETERS"] = json.dumps(parameters)
     return env
+
+
+def _signal_name(signum: int) -> str:
+    known = {each.value: each.name for each in signal.Signals}
+    return f"signal {signum} ({known.get(signum, 'real-time')})"
 
 
 def _last_line(text: str) -> str:

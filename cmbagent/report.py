@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from cmbagent import workdir
-from cmbagent.wire import Usage
+from cmbagent.execution import Execution
+from cmbagent.wire import CollectedFile, Usage
 
 RESULT_FILE = "result.json"
 _MAX_VALUE_BYTES = 32 * 1024
 _MAX_DEPTH = 32
+_MAX_NAMED = 12  # files in one sentence
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,26 @@ def result_value(work_dir: Path, made: Collection[str]) -> dict[str, Any]:
     except (workdir.Unsafe, OSError, ValueError, RecursionError):
         return {}
     return {"value": value} if _depth(value) <= _MAX_DEPTH else {}
+
+
+def about_work(executions: list[Execution], files: list[CollectedFile]) -> str:
+    """For people: "2 blocks ran in 1.2 s. Files made: a.png, b.csv." """
+    seconds = sum(execution.duration_s for execution in executions)
+    blocks = "1 block" if len(executions) == 1 else f"{len(executions)} blocks"
+    ran = f"{blocks} ran in {seconds:.1f} s. " if executions else ""
+    return f"{ran}Files made: {named(made_by(executions, files)) or 'none'}."
+
+
+def made_by(executions: list[Execution], files: list[CollectedFile]) -> list[str]:
+    """The paths of the files but for the code that made them."""
+    code = {execution.path for execution in executions}
+    return [file["path"] for file in files if file["path"] not in code]
+
+
+def named(paths: list[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
+    return ", ".join(paths[:_MAX_NAMED]) + more
 
 
 def about_models(usages: list[Usage]) -> str:

@@ -10,10 +10,10 @@ from pydantic_ai.capabilities import AbstractCapability
 
 from cmbagent.context import Run
 from cmbagent.errors import AttemptsExhausted, RoundsExhausted
+from cmbagent.report import named
 
 MAX_ROUNDS = 25  # requests to the model, unless the session says otherwise
-MAX_ATTEMPTS = 6  # executions that fail
-_MAX_NAMED = 12
+MAX_FAILURES = 6  # executions that fail; the configuration calls them attempts
 
 
 @dataclass
@@ -22,13 +22,13 @@ class Bounds(AbstractCapability[Run]):
 
     run: Run
     rounds: int
-    attempts: int
+    max_failures: int
     failures: int = 0
 
     @classmethod
     def of(cls, run: Run) -> Bounds:
         rounds = run.config.get("maxRounds", MAX_ROUNDS)
-        return cls(run, rounds, run.config.get("maxAttempts", MAX_ATTEMPTS))
+        return cls(run, rounds, run.config.get("maxAttempts", MAX_FAILURES))
 
     def last_round(self, context: RunContext[Run]) -> str | None:
         """An instruction for the last request."""
@@ -64,7 +64,7 @@ class Bounds(AbstractCapability[Run]):
 
     def _count_failure(self, result: dict[str, Any]) -> None:
         self.failures += 1
-        if self.failures >= self.attempts:
+        if self.failures >= self.max_failures:
             times = "once" if self.failures == 1 else f"{self.failures} times"
             raise AttemptsExhausted(
                 f"The model's code failed {times}, which is as often as it may. The last, "
@@ -77,5 +77,4 @@ class Bounds(AbstractCapability[Run]):
         paths = [file["path"] for file in self.run.files]
         if not paths:
             return "No file was made."
-        more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
-        return f"What was made is kept: {', '.join(paths[:_MAX_NAMED])}{more}."
+        return f"What was made is kept: {named(paths)}."

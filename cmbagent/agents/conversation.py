@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import httpx2
 from pydantic_ai import Agent, FunctionToolset, UsageLimits
 from pydantic_ai.exceptions import AgentRunError, UsageLimitExceeded
 from pydantic_ai.models import Model
@@ -12,12 +11,12 @@ from cmbagent.agents.durable import Durability
 from cmbagent.agents.prompt import Prompt, prompt_of
 from cmbagent.agents.toolbox import TOOLS
 from cmbagent.context import Run
-from cmbagent.errors import AttemptsExhausted, RoundsExhausted
+from cmbagent.errors import AttemptsExhausted, EngineError, RoundsExhausted
 from cmbagent.models.building import build_model
 from cmbagent.models.failures import ContextTooLong, translate
 
 SPEAKER = "cmbagent"  # says what no AI said
-# What the agent did so far leads here again: a retry lets it begin anew.
+# What the agent did so far leads here again, and is in the journal: a retry lets it begin anew.
 _USED_UP = (AttemptsExhausted, RoundsExhausted, ContextTooLong)
 _RETRIES = 3  # answers in a row that fit no tool and no output
 
@@ -42,10 +41,11 @@ async def _converse(run: Run, prompt: Prompt, task: str) -> str:
             result = await agent.run(task, deps=run, usage_limits=limits)
     except UsageLimitExceeded as error:
         raise bounds.rounds_exhausted() from error
-    except (AgentRunError, httpx2.TransportError) as error:
+    except AgentRunError as error:  # about answers that came: what kept one away, its request told
         told = translate(error, spec)
-        if told is None:
+        if not isinstance(told, EngineError):
             raise
+        told.key = run.journal.first_key()
         raise told from error
     return result.output
 

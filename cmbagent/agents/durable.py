@@ -28,6 +28,7 @@ from cmbagent import wire
 from cmbagent.agents.deltas import Deltas
 from cmbagent.context import Run
 from cmbagent.journal import Announcement
+from cmbagent.models.failures import translated
 from cmbagent.models.pricing import usage_of
 from cmbagent.report import total_cost
 
@@ -63,7 +64,7 @@ class Durability(BaseDurabilityCapability[Run]):
         return True
 
     def get_durable_operation_backend(self) -> Backend:
-        return Backend(self._run, self._agent_name, self._announce_response)
+        return Backend(self._run, self._spec, self._agent_name, self._announce_response)
 
     def _tell(self, text: str) -> None:
         self._run.emit("agent_delta", agent=self._speaker, content=text)
@@ -92,11 +93,15 @@ class Backend(JournalCallableOperationBackend[None]):
     """Each model request and each tool call is one entry."""
 
     def __init__(
-        self, run: Run, agent: str, announce_response: Callable[[Any], Announcement]
+        self,
+        run: Run,
+        spec: wire.ModelSpec,
+        agent: str,
+        announce_response: Callable[[Any], Announcement],
     ) -> None:
         config = RoleBasedOperationConfig(model=None, event=None, capability=None, tool=None)
         super().__init__(agent_name=agent, config=config)
-        self._run, self._announce_response = run, announce_response
+        self._run, self._spec, self._announce_response = run, spec, announce_response
 
     async def execute(
         self,
@@ -120,7 +125,8 @@ class Backend(JournalCallableOperationBackend[None]):
         _, messages, settings, parameters, *_ = cache_key
 
         async def readable() -> Any:
-            return _without_surrogates(await body())
+            with translated(self._spec):  # it is no entry: a retry asks again
+                return _without_surrogates(await body())
 
         return await self._run.journal.once(
             "model",

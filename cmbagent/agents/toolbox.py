@@ -19,17 +19,9 @@ from cmbagent.execution import Block, Execution
 MAX_FILES = 200  # named in one answer
 MAX_LINES = 400
 MAX_BYTES = 32_000
+MAX_PASSED_BYTES = 64 * 2**20  # before the first line that is read
+_LINE_COST = 16  # bytes that could be passed in the time that a line takes
 _WHEEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:==[0-9][A-Za-z0-9.+!-]*)?")
-
-ENDINGS = {
-    "time_limit": "was ended by the time limit: it ran longer than it may.",
-    "cpu_limit": "was ended by the CPU limit: it used more CPU time than it may.",
-    "memory_limit": "was ended by the memory limit: work on smaller pieces of the data.",
-    "disk_limit": "was ended by the disk limit: it wrote more than it may.",
-    "process_limit": "was ended by the process limit: it started more processes than it may.",
-    "output_limit": "was ended by the output limit: it printed more than it may.",
-    "stopped": "was stopped.",
-}
 
 
 async def run_python(ctx: RunContext[Run], code: str) -> dict[str, Any]:
@@ -126,7 +118,7 @@ def outcome(execution: Execution) -> dict[str, Any]:
     return {
         "succeeded": execution.succeeded,
         "path": execution.path,
-        "ending": _ending(execution),
+        "ending": execution.ending,
         "exit_code": execution.exit_code,
         "duration_s": execution.duration_s,
         "stdout": execution.stdout,
@@ -137,15 +129,6 @@ def outcome(execution: Execution) -> dict[str, Any]:
             if file["path"] != execution.path
         ],
     }
-
-
-def _ending(execution: Execution) -> str:
-    if execution.ended_by in ENDINGS:
-        return ENDINGS[execution.ended_by]
-    if execution.signal is not None:
-        return f"died of signal {execution.signal}."
-    error = f": {execution.error}" if execution.error else "."
-    return f"ended with exit code {execution.exit_code}{error}"
 
 
 def _described(recipe: recipes.Recipe) -> dict[str, Any]:
@@ -160,18 +143,28 @@ def _described(recipe: recipes.Recipe) -> dict[str, Any]:
 
 
 def _part(root: Path, path: str, first: int, count: int) -> dict[str, Any]:
-    """Raises Unsafe, OSError."""
+    """Raises Unsafe, OSError, ModelRetry."""
     text: list[str] = []
-    size, number = 0, 0
+    size = passed = 0
     with os.fdopen(workdir.open_regular(root, path), "rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(MAX_BYTES), b""), start=1):
             if number < first:
+                passed += len(line) + _LINE_COST
+                if passed > MAX_PASSED_BYTES:
+                    raise ModelRetry(_too_far(path, first))
                 continue
             size += len(line)
             if len(text) == count or size > MAX_BYTES:
                 return _shown(text, first, more=True)
             text.append(line.decode("utf-8", "backslashreplace").replace("\0", "\ufffd"))
     return _shown(text, first, more=False)
+
+
+def _too_far(path: str, first: int) -> str:
+    return (
+        f"Line {first} of {workdir.visible(path)} is too far from its begin: read_file passes "
+        f"{MAX_PASSED_BYTES // 2**20} MB. Print what you need with run_python."
+    )
 
 
 def _shown(text: list[str], first: int, *, more: bool) -> dict[str, Any]:

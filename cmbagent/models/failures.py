@@ -5,8 +5,10 @@ A provider's own words are quoted where they help: cut, and without the key that
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import httpx2
@@ -16,6 +18,7 @@ from cmbagent.errors import EngineError, Postponed
 from cmbagent.wire import ModelSpec
 
 MAX_QUOTED = 300  # characters
+_MAX_SEARCHED = 20_000  # of a provider's words: what comes later is never quoted
 HIDDEN = "[key]"
 
 _AGAIN = "It was tried again by itself, in vain. Retry the run later, or choose another model."
@@ -170,6 +173,18 @@ def translate(error: Exception, spec: ModelSpec | None = None) -> EngineError | 
     return None
 
 
+@contextlib.contextmanager
+def translated(spec: ModelSpec) -> Iterator[None]:
+    """What goes wrong inside leaves as what a person is told."""
+    try:
+        yield
+    except (library.AgentRunError, httpx2.TransportError) as error:
+        told = translate(error, spec)
+        if told is None:
+            raise
+        raise told from error
+
+
 def _first(
     cases: list[tuple[type[Exception], type[ModelFailure]]], error: Exception
 ) -> type[ModelFailure] | None:
@@ -178,7 +193,7 @@ def _first(
 
 def _told(failure: type[ModelFailure], error: Exception, spec: ModelSpec | None) -> ModelFailure:
     name = spec["name"] if spec else str(getattr(error, "model_name", "The model"))
-    words = _words_of(getattr(error, "body", None))
+    words = _words_of(getattr(error, "body", None))[:_MAX_SEARCHED]
     return failure(name, _cut(redacted(words, spec["api_key"] if spec else None)))
 
 
@@ -224,14 +239,20 @@ def redacted(text: str, key: str | None) -> str:
     """Without the key, whole or partly masked, and without what looks like any other key."""
     if key:
         text = text.replace(key, HIDDEN)
-    return _WORD.sub(lambda word: HIDDEN if _gives_away(word[0], key or "") else word[0], text)
+    parts = _parts_of(key or "")
+    return _WORD.sub(
+        lambda word: HIDDEN if _gives_away(word[0], key or "", parts) else word[0], text
+    )
 
 
-def _gives_away(word: str, key: str) -> bool:
+def _parts_of(key: str) -> set[str]:
+    return {key[at : at + _RUN] for at in range(len(key) - _RUN + 1)}
+
+
+def _gives_away(word: str, key: str, parts: set[str]) -> bool:
     if _KEYLIKE.search(word):
         return True
     if len(key) < 2 * _RUN:
         return False  # too short to be told from words; the whole of it is gone already
     ends = word.startswith(key[:_END]) or word.rstrip(".:").endswith(key[-_END:])
-    parts = {key[at : at + _RUN] for at in range(len(key) - _RUN + 1)}
     return bool(ends and _GAP.search(word)) or any(part in word for part in parts)

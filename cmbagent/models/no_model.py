@@ -7,7 +7,6 @@ come from the task, and how far it got from the answers it was sent.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,22 +27,12 @@ from pydantic_ai.usage import RequestUsage
 from cmbagent import recipes
 from cmbagent.blocks import has_fence, python_blocks
 from cmbagent.context import Run
-from cmbagent.errors import CodeFailed, EngineError, ModelNeeded, NoRecipe
+from cmbagent.errors import CodeFailed, ModelNeeded, NoRecipe
 from cmbagent.execution import Execution
 from cmbagent.models.choosing import NO_MODEL
+from cmbagent.report import about_work
 
 _TOOLS = {"run_python", "run_recipe"}  # an agent without them talks, which needs a model
-_MAX_NAMED = 12  # files in the last message
-
-_LIMITS = {
-    "time_limit": ("it ran longer than it may", "Give it less to do, or split it into blocks."),
-    "cpu_limit": ("it used more CPU time than it may", "Give it less to do."),
-    "memory_limit": ("it used more memory than it may", "Work on smaller pieces of the data."),
-    "disk_limit": ("it wrote more than it may to the disk", "Write less, or remove what it made."),
-    "process_limit": ("it started more processes than it may", "Start fewer processes."),
-    "output_limit": ("it printed more than it may", "Print less, or write it to a file."),
-    "stopped": ("it was stopped", "Retry the run."),
-}
 
 
 def no_model(run: Run) -> FunctionModel:
@@ -103,27 +92,23 @@ class _Answering:
 
     def _check(self, result: ToolReturnPart, number: int, count: int) -> None:
         """Raises CodeFailed, so that the blocks after it do not run; a retry runs it again."""
-        block = f"Block {number} of {count}"
-        if "path" not in (content := _content(result)):
-            raise CodeFailed(f"{block} was not run: {result.content}", "Change the task.")
-        if not content["succeeded"]:
-            path = content["path"]
-            failed = _code_failed(self._execution(path), f"{block} ({path})")
-            failed.key = self._run.journal.last_key("tool")
-            raise failed
+        content, block = _content(result), f"Block {number} of {count}"
+        if content.get("succeeded"):
+            return
+        if "path" in content:
+            execution = self._execution(content["path"])
+            failed = CodeFailed(f"{block} ({execution.path}) {execution.ending}", execution.remedy)
+        else:
+            failed = CodeFailed(f"{block} was not run: {result.content}", "Change the task.")
+        failed.key = self._run.journal.last_key("tool")
+        raise failed
 
     def _execution(self, path: str) -> Execution:
         return next(each for each in self._run.executions if each.path == path)
 
     def _summary(self, results: list[ToolReturnPart]) -> str:
         done = [self._execution(_content(result)["path"]) for result in results]
-        code = {execution.path for execution in done}
-        made = [file["path"] for file in self._run.files if file["path"] not in code]
-        blocks = "1 block" if len(done) == 1 else f"{len(done)} blocks"
-        seconds = sum(execution.duration_s for execution in done)
-        named = ", ".join(made[:_MAX_NAMED]) or "none"
-        more = f" and {len(made) - _MAX_NAMED} more" if len(made) > _MAX_NAMED else ""
-        return f"Done without AI: {blocks} ran in {seconds:.1f} s. Files made: {named}{more}."
+        return f"Done without AI: {about_work(done, self._run.files)}"
 
 
 # -- what the task asks for ---------------------------------------------------------------------
@@ -215,27 +200,6 @@ def _model_needed() -> ModelNeeded:
         f"Connect one: {_CONNECTING}. Without a model the engineer runs the Python blocks of a "
         f"task, and these recipes: {titles}.",
     )
-
-
-# -- what went wrong ----------------------------------------------------------------------------
-def _code_failed(execution: Execution, block: str) -> EngineError:
-    if execution.ended_by in _LIMITS:
-        fact, suggestion = _LIMITS[execution.ended_by]
-        limit = execution.ended_by.replace("_", " ")
-        return CodeFailed(
-            f"{block} was ended after {execution.duration_s:.1f} s by the {limit}: {fact}.",
-            suggestion,
-        )
-    suggestion = "Read the end of the console, mend the code and start it again."
-    if execution.signal is not None:
-        return CodeFailed(f"{block} died of {_signal_name(execution.signal)}.", suggestion)
-    error = f": {execution.error}" if execution.error else "."
-    return CodeFailed(f"{block} ended with exit code {execution.exit_code}{error}", suggestion)
-
-
-def _signal_name(signum: int) -> str:
-    known = {each.value: each.name for each in signal.Signals}
-    return f"signal {signum} ({known.get(signum, 'real-time')})"
 
 
 # -- what it costs ------------------------------------------------------------------------------

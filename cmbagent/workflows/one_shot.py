@@ -10,12 +10,10 @@ from dataclasses import asdict
 from cmbagent.context import Run
 from cmbagent.execution import Execution
 from cmbagent.models.choosing import NO_MODEL, agent_of
-from cmbagent.report import Report, about_models, result_value
-from cmbagent.wire import Usage
+from cmbagent.report import Report, about_models, about_work, made_by, result_value
 
 REPORT = "report.md"
 _MAX_FILES = 200  # named in the result; all are artifacts of the run
-_MAX_NAMED = 12  # named in the summary
 _MAX_ANSWER = 8_000  # characters of the answer in the result
 
 
@@ -30,8 +28,7 @@ async def one_shot(run: Run) -> Report:
 def _report(run: Run, answer: str) -> Report:
     """Without AI the answer is a summary already, and says that none was used."""
     executions = run.executions
-    code = {execution.path for execution in executions}
-    files = [file["path"] for file in run.files if file["path"] not in code]
+    files = made_by(executions, run.files)
     result = {
         "answer": answer[:_MAX_ANSWER],
         "blocks": [_block_result(execution) for execution in executions],
@@ -39,18 +36,10 @@ def _report(run: Run, answer: str) -> Report:
         **result_value(run.work_dir, files),
     }
     asked = [usage for usage in run.journal.usages() if usage["provider"] != NO_MODEL]
-    return Report(_summary(asked, executions, files) if asked else answer, result)
+    work = about_work(executions, run.files)
+    return Report(f"Done ({about_models(asked)}). {work}" if asked else answer, result)
 
 
 def _block_result(execution: Execution) -> dict[str, object]:
     shown = ("path", "exit_code", "duration_s", "ended_by")
     return {name: value for name, value in asdict(execution).items() if name in shown}
-
-
-def _summary(asked: list[Usage], executions: list[Execution], files: list[str]) -> str:
-    seconds = sum(execution.duration_s for execution in executions)
-    blocks = "1 block" if len(executions) == 1 else f"{len(executions)} blocks"
-    ran = f" {blocks} ran in {seconds:.1f} s." if executions else ""
-    made = ", ".join(files[:_MAX_NAMED]) or "none"
-    more = f" and {len(files) - _MAX_NAMED} more" if len(files) > _MAX_NAMED else ""
-    return f"Done ({about_models(asked)}).{ran} Files made: {made}{more}."

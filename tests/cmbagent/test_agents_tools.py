@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +14,7 @@ from pydantic_ai import ModelRetry, RunContext
 from cmbagent import recipes
 from cmbagent.agents import toolbox as tools
 from cmbagent.context import Run
-from cmbagent.execution import Execution
+from cmbagent.execution import LIMITS, Execution
 from cmbagent.relay import Excerpt
 from tests.cmbagent.in_process import Book, run_with
 from tests.cmbagent.supervision import SCIENCE_ENV
@@ -76,11 +77,20 @@ def test_what_fits_is_whole(size: int, is_whole: bool) -> None:
     assert text.endswith(excerpt.end())
 
 
-@pytest.mark.parametrize("ended_by", tools.ENDINGS)
+@pytest.mark.parametrize("ended_by", LIMITS)
 def test_each_limit_is_explained(ended_by: str) -> None:
     told = tools.outcome(execution(ended_by=ended_by, exit_code=None))
     assert not told["succeeded"]
-    assert ended_by.replace("_limit", "") in told["ending"].lower()
+    fact, remedy = LIMITS[ended_by]
+    limit = ended_by.replace("_", " ")
+    assert told["ending"] == f"was ended after 1.0 s by the {limit}: {fact}."
+    assert execution(ended_by=ended_by).remedy == remedy
+
+
+def test_what_was_stopped_and_what_died_is_said() -> None:
+    assert execution(ended_by="stopped", exit_code=None).ending == "was stopped after 1.0 s."
+    died = execution(ended_by="signal", signal=11, exit_code=None)
+    assert died.ending == "died of signal 11 (SIGSEGV)."
 
 
 def test_files_are_named_with_kind_and_size_but_not_the_code_itself() -> None:
@@ -148,6 +158,15 @@ async def test_a_file_without_line_ends_is_bounded(work_dir: Path) -> None:
     assert len(told["text"]) <= 4 * tools.MAX_BYTES
     assert told["more"]
     assert "\0" not in told["text"]
+
+
+async def test_a_line_that_is_too_far_is_not_looked_for(work_dir: Path) -> None:
+    with (work_dir / "sparse.bin").open("wb") as file:
+        file.truncate(2**31)
+    began = time.process_time()
+    with pytest.raises(ModelRetry, match=r"Line 900000 of .* is too far"):
+        await tools.read_file(at(work_dir), "sparse.bin", 900_000)
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("path", ["link", "../secret", "/etc/passwd", "pipe", "absent", ""])

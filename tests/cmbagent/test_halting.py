@@ -52,7 +52,7 @@ async def test_code_is_stopped_now_and_the_model_call_beside_it_reaches_its_entr
     halting = asyncio.create_task(beside.book.journal.halt())
     await asyncio.sleep(0.05)
     assert beside.said == ["runs", "stopped"]
-    assert not (work.done() or halting.done()), "the model was not heard yet"
+    assert (work.done(), halting.done()) == (False, False), "the model was not heard yet"
     beside.answered.set()
     await asyncio.wait_for(halting, 5)
     await asyncio.sleep(0.01)

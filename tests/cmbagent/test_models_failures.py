@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -217,6 +218,13 @@ def test_what_is_no_sentence_is_not_quoted(body: Any) -> None:
 def test_a_quotation_has_an_end() -> None:
     assert len(said({"message": "odd " * 10_000})) < MAX_QUOTED + 200
     assert said("[" * 100_000) == said(None)
+
+
+@pytest.mark.parametrize("long", ["a " * 10**6, "sk-" * 10**6, "." * 10**6])
+def test_a_long_error_takes_no_time(long: str) -> None:
+    began = time.process_time()
+    said({"message": long})
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(
