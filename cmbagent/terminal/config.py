@@ -6,7 +6,6 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from types import NoneType
 from typing import Any
 
 from cmbagent.models.choosing import MAX_NAME_CHARACTERS, ROLES
@@ -82,10 +81,12 @@ def _fits(value: Any, schema: Schema) -> bool:
             return type(value) in {int, float} and abs(value) <= sys.float_info.max
         case {"type": "string"}:
             return isinstance(value, str) and _text_fits(value, schema)
-        case {"type": "object"}:
-            return isinstance(value, dict) and len(value) <= schema.get("maxProperties", len(value))
         case _:
-            return isinstance(value, NoneType)
+            return _is_object(value, schema) if schema["type"] == "object" else value is None
+
+
+def _is_object(value: Any, schema: Schema) -> bool:
+    return isinstance(value, dict) and len(value) <= schema.get("maxProperties", len(value))
 
 
 def _text_fits(text: str, schema: Schema) -> bool:
