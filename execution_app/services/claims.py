@@ -10,7 +10,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -30,6 +29,7 @@ from execution_app.services.outcomes import (
     Next,
     after_crash,
     after_postponement,
+    seconds_from_now,
     settle_session,
     what_was_asked,
 )
@@ -72,7 +72,7 @@ class Requests:
 
 def lease_end() -> Any:
     """An expression: one lease from now, by the database's clock."""
-    return Now() + timedelta(seconds=settings.LEASE_SECONDS)
+    return seconds_from_now(settings.LEASE_SECONDS)
 
 
 def claim_run(

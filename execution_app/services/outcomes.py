@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from cmbagent.perseverance import (
@@ -69,15 +70,22 @@ def after_postponement(run: Run, failure: Failure, retry_after_s: float | None) 
     postponements = run.postponements + 1
     if gives_up_after_postponement(postponements):
         return failed(told, postponements=postponements)
-    until = timezone.now() + timedelta(seconds=seconds_to_wait(postponements, retry_after_s))
+    wait_s = seconds_to_wait(postponements, retry_after_s)
+    until = timezone.now() + timedelta(seconds=wait_s)  # for people
     event = RunPostponed(
         error_type=told.error_type,
         message=told.message,
         until=until.isoformat(timespec="milliseconds"),
         attempt=run.attempt,
     )
-    columns = {"not_before": until, "postponements": postponements}
+    columns = {"not_before": seconds_from_now(wait_s), "postponements": postponements}
     return Next(RunStatus.QUEUED, [event], columns)
+
+
+def seconds_from_now(seconds: float) -> Any:
+    """An expression, by the database's clock: what it writes is compared with that clock, and a
+    host's may be wrong."""
+    return Now() + timedelta(seconds=seconds)
 
 
 def run_failed(failure: Failure) -> RunFailed:

@@ -91,6 +91,18 @@ def test_a_wait_has_bounds(run: Run, asked: float, waited: float) -> None:
     assert waited - 1 < seconds_left(run) <= waited
 
 
+def test_a_host_whose_clock_is_ahead_holds_no_run_back(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = claimed()
+    ahead = timezone.now() + timedelta(days=1)
+    with monkeypatch.context() as skewed:
+        skewed.setattr(timezone, "now", lambda: ahead)
+        postpone_run(claim, BUSY, 60.0)
+
+    assert 59 < seconds_left(run) <= 60
+
+
 @pytest.mark.parametrize("silent", [None, float("nan")])
 def test_without_a_time_it_waits_ever_longer(run: Run, silent: float | None) -> None:
     waits = []
