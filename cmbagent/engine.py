@@ -35,11 +35,18 @@ from setproctitle import setproctitle  # noqa: E402
 
 from cmbagent.driver import drive  # noqa: E402
 
+# More than an engine ever needs: an answer that swells takes down its run, not the host. Executed
+# code has a limit of its own, which the launcher sets.
+_MAX_MEMORY_BYTES = 4 * 2**30
+
 
 def main(run_id: str) -> int:
     """The exit status: 0 when the outcome was handed over, 128 + n when signal n ended it."""
     setproctitle(f"cmbagent engine {run_id}")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would keep the models' keys
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = _MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(_MAX_MEMORY_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))  # soft: children may have more
     return asyncio.run(drive(socket.socket(fileno=descriptors.CHANNEL)))
 
 

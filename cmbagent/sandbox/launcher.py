@@ -214,6 +214,7 @@ def _kernel_limits(limits: dict[str, int], uid: int | None) -> dict[str, int]:
     return {
         "CPU": limits["cpu_s"] + 1,  # Watch comes first, and can say why
         "AS": limits["memory_bytes"],
+        "DATA": limits["memory_bytes"],  # the engine's own is lower
         "FSIZE": limits["file_bytes"],
         "NPROC": processes,
         "NOFILE": _OPEN_FILES,

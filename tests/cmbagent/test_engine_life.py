@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import time
@@ -65,6 +66,15 @@ def test_its_title_names_the_run(work_dir: Path) -> None:
         asleep(supervisor, SLEEPER)
         title = Path(f"/proc/{supervisor.process.pid}/cmdline").read_bytes()
     assert title.rstrip(b"\0").decode() == f"cmbagent engine {RUN_ID}"
+
+
+def test_its_memory_is_bounded_and_that_of_code_by_another_limit(work_dir: Path) -> None:
+    more = 5 * 2**30  # than the engine may have; nothing touches it
+    large = f"import mmap\nmmap.mmap(-1, {more}, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n"
+    with Supervisor(work_dir) as supervisor:
+        asleep(supervisor, large + SLEEPER)
+        limits = resource.prlimit(supervisor.process.pid, resource.RLIMIT_DATA)
+    assert limits == (4 * 2**30, resource.getrlimit(resource.RLIMIT_DATA)[1])
 
 
 @pytest.mark.parametrize("code", [SLEEPER, STUBBORN, PARENT])
