@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 from django.conf import settings
 
+from cmbagent.models.proxies import proxies_of
 from execution_app.engine_starts import (
     EngineOrder,
     EngineStart,
@@ -33,7 +34,6 @@ logger = structlog.get_logger(__name__)
 PATIENCE = ((signal.SIGINT, 0.5), (signal.SIGTERM, 0.5))  # then SIGKILL
 TOLD_WITHIN_SECONDS = 2.0  # an end, by a template; then its exit status stays unknown
 _PASSED_ON = ("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
-_PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 def engine_environment(home: Path) -> dict[str, str]:
@@ -53,8 +53,7 @@ def engine_environment(home: Path) -> dict[str, str]:
 def proxies() -> dict[str, str]:
     """The way to a model's provider. For engines, never for the template: a proxy's address may
     hold a password."""
-    spellings = [spelling for name in _PROXIES for spelling in (name, name.lower())]
-    return {name: os.environ[name] for name in spellings if name in os.environ}
+    return proxies_of(os.environ)
 
 
 class Ends:

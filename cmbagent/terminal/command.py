@@ -17,6 +17,7 @@ from typing import Any
 from cmbagent import __version__, workflows
 from cmbagent.errors import EngineError
 from cmbagent.models.choosing import ModelChoiceInvalid, choose_models
+from cmbagent.models.proxies import proxies_of
 from cmbagent.terminal.asking import AnswerInvalid, Asker, checked_answer
 from cmbagent.terminal.collecting import Collector, listing_of, stamps_of
 from cmbagent.terminal.config import ConfigInvalid, check_config
@@ -258,6 +259,7 @@ def _answer(text: str | None, journal: JournalFile) -> dict[str, Any] | None:
 def run_and_leave() -> None:
     """The process's whole life. Not sys.exit: a thread that waits for a person's answer would
     hold up the end."""
+    os.environ.update(proxies_of(os.environ))
     status = main(sys.argv[1:], os.environ)
     sys.stdout.flush()
     sys.stderr.flush()

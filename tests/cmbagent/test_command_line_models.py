@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,20 @@ def test_the_model_of_whoever_does_the_task_is_named(folder: Path, endpoint: End
     assert "No AI" not in done.stdout + done.stderr
     begun = [line for line in journal_text(folder / "w").splitlines() if '"t":"start"' in line]
     assert [json.loads(line)["model"] for line in begun] == [endpoint.style.model]
+
+
+def test_a_proxy_is_not_asked_for_a_server_of_this_machine(
+    folder: Path, endpoint: Endpoint
+) -> None:
+    """Neither would it find that server, nor is the key for it."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        ways = {"HTTP_PROXY": address, "all_proxy": address, "NO_PROXY": "intranet"}
+        done = cmbagent(folder, task_of(9), "--work-dir", "w", **endpoint.environment, **ways)
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_researchers_report_is_a_file_of_the_task(folder: Path, endpoint: Endpoint) -> None:

@@ -195,7 +195,7 @@ def test_the_way_to_a_provider_is_for_engines_alone(
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("https_proxy", "http://somebody:secret@proxy:3128")
-    assert proxies() == {"https_proxy": "http://somebody:secret@proxy:3128"}
+    assert proxies().items() >= {"https_proxy": "http://somebody:secret@proxy:3128"}.items()
     assert "secret" not in str(engine_environment(work_dir)), "what the template is given"
 
 

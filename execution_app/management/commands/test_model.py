@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from argparse import ArgumentParser
 from typing import Any
@@ -12,6 +13,7 @@ from django.core.management.base import BaseCommand
 
 from cmbagent.errors import EngineError
 from cmbagent.models.choosing import NO_MODEL, ROLES
+from cmbagent.models.proxies import proxies_of
 from cmbagent.models.trial import ask_once
 from cmbagent.wire import ModelSpec, Usage
 from execution_app.model_choice import models_for
@@ -26,6 +28,7 @@ class Command(BaseCommand):
 
     def handle(self, *, role: str, **_: Any) -> None:
         spec = _spec_of(role)
+        os.environ.update(proxies_of(os.environ))
         began = time.monotonic()
         try:
             usage = asyncio.run(ask_once(spec))
