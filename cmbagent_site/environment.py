@@ -157,9 +157,9 @@ def _write_once(file: Path, text: str) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as handle:
-        handle.write(text)
     try:
+        with os.fdopen(descriptor, "w") as handle:
+            handle.write(text)
         os.link(temporary, file)  # fails if another process was first: its key holds
     except FileExistsError:
         pass

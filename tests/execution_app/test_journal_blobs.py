@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 import uuid
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
+from pytest_django import Settings
 
 from execution_app.models import Artifact, JournalEntry, Run, Step, Usage
 from execution_app.services import (
@@ -21,7 +23,7 @@ from execution_app.services import (
     release_run,
     retry_run,
 )
-from execution_app.services.files import blob_path
+from execution_app.services.files import blob_path, store_blob
 from execution_app.services.journal import ROW_BYTES
 from execution_app.services.outcomes import failed
 from execution_app.services.retention import count_runs, erase_runs, sweep_blobs
@@ -59,6 +61,20 @@ def aged(key: str, *, run: Run | None = None) -> Path:
 def deleted(session_id: uuid.UUID) -> Session:
     Session.objects.filter(pk=session_id).update(deleted_at=timezone.now())
     return Session.objects.get(pk=session_id)
+
+
+def test_of_what_finds_no_room_nothing_is_left(settings: Settings) -> None:
+    store_blob(b"what was there before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ROW_BYTES, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            store_blob(b"x" * (ROW_BYTES + 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    left = [path for path in Path(settings.BLOBS_DIR).rglob("*") if path.is_file()]
+    assert [path.read_bytes() for path in left] == [b"what was there before"]
 
 
 def test_what_a_journal_names_is_not_swept(claim: Claim) -> None:
