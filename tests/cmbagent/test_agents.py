@@ -149,7 +149,7 @@ async def test_deltas_come_live_and_are_not_repeated(
 
 async def test_pieces_are_gathered_until_they_are_worth_an_event() -> None:
     told: list[str] = []
-    deltas = Deltas(told.append)
+    deltas = Deltas(told.append, Silent().flush)
     for _ in range(100):
         deltas._add("0123456789")
     assert [len(text) for text in told] == [400, 400]
@@ -230,7 +230,7 @@ async def test_code_that_fails_as_often_as_it_may_ends_the_agent(
     script = Script(works, fails, fails, fails).speaks_in(monkeypatch)
     book = Book()
     for entries in ([], book.entries):
-        run = run_with(Book(entries) if entries else book, work_dir=work_dir, config=TWO_ATTEMPTS)
+        run = run_with(Book(entries) if entries else book, work_dir=work_dir, config=TWO_FAILURES)
         with pytest.raises(AttemptsExhausted, match="2 times") as raised:
             await run.agent("engineer", "Try.")
         assert "runs/1/block-3.py, ended with exit code 1: ZeroDivisionError" in str(raised.value)
@@ -239,7 +239,7 @@ async def test_code_that_fails_as_often_as_it_may_ends_the_agent(
     assert (work_dir / "kept.txt").read_text() == "1"
 
 
-TWO_ATTEMPTS = {"maxAttempts": 2}
+TWO_FAILURES = {"maxAttempts": 2}
 
 
 # -- what ends the run --------------------------------------------------------------------------
