@@ -29,7 +29,7 @@ SESSION_PATHS = [
 RUN_PATHS = [
     ("GET", ""), ("POST", "/cancel"), ("POST", "/pause"), ("POST", "/resume"), ("POST", "/retry"),
     ("GET", "/console"), ("HEAD", "/console"), ("GET", "/files"), ("GET", "/files/plot.png"),
-    ("HEAD", "/files/plot.png"),
+    ("HEAD", "/files/plot.png"), ("GET", "/steps"), ("GET", "/costs"),
 ]  # fmt: skip
 
 
