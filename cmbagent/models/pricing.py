@@ -13,6 +13,7 @@ from cmbagent.models.choosing import NO_MODEL
 from cmbagent.wire import ModelSpec, Usage
 
 _MILLION = 1_000_000
+_MAX_TOKENS = 2**31 - 1  # of one call: what is more is no count
 _DIGITS = 9  # of a cost in USD: a token of the cheapest model costs 1e-8
 
 
@@ -20,7 +21,7 @@ def usage_of(spec: ModelSpec, agent: str, response: ModelResponse) -> Usage:
     """`agent` is whose call it was. Input tokens contain the cached ones. A provider that counts
     nothing leaves zeros, and a cost that nobody knows."""
     is_ai = spec["provider"] != NO_MODEL
-    usage = response.usage if is_ai else RequestUsage()
+    usage = _believable(response.usage) if is_ai else RequestUsage()
     return {
         "agent": agent,
         "provider": spec["provider"],
@@ -30,6 +31,13 @@ def usage_of(spec: ModelSpec, agent: str, response: ModelResponse) -> Usage:
         "cached_tokens": usage.cache_read_tokens,
         "cost_usd": cost_usd(spec, usage) if is_ai else 0.0,
     }
+
+
+def _believable(usage: RequestUsage) -> RequestUsage:
+    """The usage, or one that measured nothing if a count in it is none."""
+    counts = (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens)
+    is_counted = all(type(count) is int and 0 <= count <= _MAX_TOKENS for count in counts)
+    return usage if is_counted else RequestUsage(unmeasured_requests=1)
 
 
 def cost_usd(spec: ModelSpec, usage: RequestUsage) -> float | None:

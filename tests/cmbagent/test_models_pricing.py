@@ -83,6 +83,16 @@ def test_what_is_told_of_a_call() -> None:
     }
 
 
+@pytest.mark.parametrize("count", [2**31, -1, 1.5, 10**400])
+@pytest.mark.parametrize("name", ["input_tokens", "output_tokens", "cache_read_tokens"])
+def test_what_is_no_count_is_unknown(name: str, count: Any) -> None:
+    spec = choose_models({"OPENAI_API_KEY": "k", "CMBAGENT_MODEL": "gpt-4o"}, {})["default"]
+    used = RequestUsage(**{"input_tokens": 30, "output_tokens": 4, name: count})
+    told = usage_of(spec, "engineer", ModelResponse(parts=[], usage=used))
+    assert (told["input_tokens"], told["output_tokens"], told["cached_tokens"]) == (0, 0, 0)
+    assert told["cost_usd"] is None
+
+
 def test_no_model_costs_nothing() -> None:
     spec = choose_models({}, {})["default"]
     told = usage_of(spec, "engineer", ModelResponse(parts=[], usage=USED))
