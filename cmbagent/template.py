@@ -15,6 +15,7 @@ import gc
 import json
 import os
 import random
+import resource
 import selectors
 import signal
 import socket
@@ -48,6 +49,7 @@ ENGINES_NEED = (OpenAIChatModel, OpenAIProvider)  # imported once, here
 PR_SET_CHILD_SUBREAPER = 36
 LOOK_S = 1.0  # how long a process that an engine left behind may go unnoticed
 SWEEP_S = 0.005  # between two looks while something is being ended
+OWN_DESCRIPTORS = 32  # at most, beside two for each engine: what it looks into, what it is sent
 SWEPT_WITHIN_S = 1.0  # then the engine's end is told although something is left
 
 
@@ -74,6 +76,9 @@ class Template:
     def __init__(self, listener: socket.socket, roster: int, build: str) -> None:
         self._listener, self._roster, self._build = listener, roster, build
         self._inherited = newborn.Inherited(_generators())
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._places = (limit - OWN_DESCRIPTORS) // 2
+        self._asking = 0  # connections of which no engine came yet
         self._engines: dict[int, Engine] = {}  # by pid
         self._strangers = 0  # killed since an engine's end was told
         self._selector = selectors.PollSelector()
@@ -96,12 +101,17 @@ class Template:
         with contextlib.suppress(BlockingIOError):  # the host was faster
             connection, _ = self._listener.accept()
             connection.setblocking(False)
+            if self._asking + len(self._engines) >= self._places:
+                _refuse(connection)
+                return
+            self._asking += 1
             self._selector.register(
                 connection, selectors.EVENT_READ, partial(self._take, connection)
             )
 
     def _take(self, connection: socket.socket) -> None:
         self._selector.unregister(connection)
+        self._asking -= 1
         received: list[int] = []
         try:
             content, received, _, _ = socket.recv_fds(
@@ -208,6 +218,14 @@ def _end() -> NoReturn:
 
 def _send(connection: socket.socket, message: Mapping[str, Any]) -> None:
     connection.send(packet(message))
+
+
+def _refuse(connection: socket.socket) -> None:
+    """Before it reaches the limit of its descriptors: there it could not even look after the
+    engines that it has."""
+    with contextlib.suppress(OSError):  # who asked is gone
+        _send(connection, {"refused": "this template has as many engines as it can"})
+    connection.close()
 
 
 def _kill_group(pid: int) -> None:

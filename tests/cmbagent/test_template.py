@@ -258,6 +258,39 @@ def test_it_survives_who_does_not_know_the_words(
     assert order().born()["pid"]
 
 
+FEW_DESCRIPTORS = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
+runpy.run_module("tests.cmbagent.probing_template", run_name="__main__")
+"""
+
+
+def test_with_few_descriptors_it_refuses_and_lives(work_dir: Path) -> None:
+    """As many engines as it can look after; one more when one of them has gone."""
+    with templates.running(("-c", FEW_DESCRIPTORS)) as template:
+        ordered = [Ordered(template, work_dir) for _ in range(8)]
+        for one in ordered:
+            one.born()
+            one.facts()
+        for _ in range(60):
+            with template.connect() as refused:
+                assert b"as many engines as it can" in refused.recv(1000)
+        ordered[0].tell("3")
+        assert ordered[0].ended()["status"] == 3
+        ordered[0].close()
+        assert [template.word() for _ in range(9)][-1] == -ordered[0].pid
+
+        ordered[0] = Ordered(template, work_dir)
+        assert ordered[0].born()["pid"]
+
+        silent = [template.connect() for _ in range(60)]  # who does not say what they want
+        assert template.process.poll() is None
+        for connection in silent:
+            connection.close()
+        for one in ordered:
+            one.close()
+
+
 def test_its_roster_names_who_lives() -> None:
     with templates.running(PROBING) as template, tempfile.TemporaryDirectory() as folder:
         ordered = Ordered(template, Path(folder))
