@@ -9,17 +9,24 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.thinking import TIMEOUT_SECONDS, Job, Lab, check_whole, running_lab
+from tests.acceptance.thinking import (
+    PAIRINGS,
+    TIMEOUT_SECONDS,
+    Job,
+    Lab,
+    check_whole,
+    running_lab,
+)
 from tests.deployment import Shape, command_line, find, wait_until
-from tests.endpoint import CONTRARY, PLAIN, sum_of_squares
+from tests.endpoint import sum_of_squares
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
 
-@pytest.fixture(scope="module")
-def lab(shape: Shape, servers: dict[str, Any]) -> Iterator[Lab]:
-    """One personality in each shape: both have met every failure."""
-    style = PLAIN if shape == "embedded" else CONTRARY
+@pytest.fixture(scope="module", params=["paired", pytest.param("swapped", marks=pytest.mark.soak)])
+def lab(request: pytest.FixtureRequest, shape: Shape, servers: dict[str, Any]) -> Iterator[Lab]:
+    """One personality in each shape: both have met every failure. In a soak each in both."""
+    style = PAIRINGS[request.param][shape]
     with running_lab(shape, servers, style, workers=2) as running:
         yield running
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,10 +14,22 @@ from typing import Any
 
 from tests.acceptance.kills import attempts_of
 from tests.deployment import Deployment, Shape
-from tests.endpoint import PLAIN, Endpoint, Personality, calls_for, sum_of_squares, task_of
+from tests.endpoint import (
+    CONTRARY,
+    PLAIN,
+    Endpoint,
+    Personality,
+    calls_for,
+    sum_of_squares,
+    task_of,
+)
 
 TIMEOUT_SECONDS = 3
-PRICES = (Decimal(2), Decimal(10))  # of plain-1, USD per million tokens in and out
+PRICES = (Decimal(2), Decimal(10))  # of a model that has any, USD per million tokens in and out
+PAIRINGS: dict[str, dict[Shape, Personality]] = {
+    "paired": {"embedded": PLAIN, "production": CONTRARY},
+    "swapped": {"embedded": CONTRARY, "production": PLAIN},
+}
 LIMITS = itertools.count(1001)  # each run has a limit of its own: it tells its requests apart
 
 
@@ -27,6 +39,7 @@ class Lab:
 
     house: Deployment
     endpoint: Endpoint
+    is_priced: bool  # what the model costs is known
 
     def start(self, *, parts: int = 1, plot: bool = False, seconds: float = 0) -> Job:
         limit = next(LIMITS)
@@ -138,11 +151,12 @@ def running_lab(
     servers: dict[str, Any],
     style: Personality = PLAIN,
     *,
+    priced: Collection[Personality] = (PLAIN,),
     workers: int = 4,
     **env: str,
 ) -> Iterator[Lab]:
     with Endpoint.running(style) as endpoint:
-        prices = f"{PLAIN.model}={PRICES[0]}/{PRICES[1]}"
+        prices = ",".join(f"{each.model}={PRICES[0]}/{PRICES[1]}" for each in priced)
         env = {
             **endpoint.environment,
             "CMBAGENT_MODEL_TIMEOUT": str(TIMEOUT_SECONDS),
@@ -150,7 +164,7 @@ def running_lab(
             **env,
         }
         with Deployment.running(shape, workers=workers, env=env, **servers) as house:
-            yield Lab(house, endpoint)
+            yield Lab(house, endpoint, is_priced=style in priced)
 
 
 # -- what must hold ---------------------------------------------------------------------------
@@ -199,7 +213,7 @@ def check_usage(job: Job) -> None:
     assert run["total_tokens"] == sum(i + o for i, o, _ in usage)
     announced = [e["data"] for e in job.events("cost_update")]
     assert len(announced) == job.calls
-    if job.lab.endpoint.style != PLAIN:
+    if not job.lab.is_priced:
         assert [cost for _, _, cost in usage] == [None] * job.calls, "unknown is not 0"
         assert run["cost_usd"] is None
         return
