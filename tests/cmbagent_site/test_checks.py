@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from pytest_django import Settings
 from cmbagent.models import choosing
 from cmbagent.models.choosing import ModelEnvironment
 from cmbagent_site import checks
-from cmbagent_site.environment import keep_private
+from cmbagent_site.environment import _write_once, keep_private
 from tests.servers import PostgreSQL
 
 
@@ -250,3 +251,14 @@ def asked(url: str, data: Path, *, workers: int) -> subprocess.CompletedProcess[
         text=True,
         check=False,
     )
+
+
+def test_a_secret_key_that_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            _write_once(tmp_path / "secret_key", "x" * 50)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
