@@ -258,7 +258,7 @@ def test_a_secret_key_that_finds_no_room_leaves_nothing(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
     try:
         with pytest.raises(OSError, match="too large"):
-            _write_once(tmp_path / "secret_key", "x" * 50)
+            _write_once(tmp_path / "new" / "secret_key", "x" * 50)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not list(tmp_path.iterdir())
+    assert not list((tmp_path / "new").iterdir())
