@@ -121,6 +121,10 @@ class Run:
         """Append an event to the session's log; protocol.md section 3 has the vocabulary."""
         self._link.send({"t": "event", "event_type": event_type, "data": data, "step": _step.get()})
 
+    async def flush(self) -> None:
+        """Wait until most of what was told is taken: whoever tells much goes at that pace."""
+        await self._link.flush()
+
     def log(self, level: str, event: str, **fields: Any) -> None:
         """A line for the operator's log; nobody else sees it."""
         self._link.send({"t": "log", "level": level, "event": event, "fields": fields})
@@ -264,7 +268,7 @@ class Run:
         return self.announcing(
             "tool_call",
             tool_name=name,
-            arguments={key: _cut(value) for key, value in arguments.items()},
+            arguments={key: _cut(wire.finite(value)) for key, value in arguments.items()},
             result=_cut(text),
         )
 

@@ -93,7 +93,9 @@ async def outcome_of(run: Run) -> wire.Outcome:
         return {"t": "outcome", "kind": "failed", "error": error.failure()}
     except Exception:  # noqa: BLE001 - the engine's edge: people get a sentence, the log the rest
         run.log("error", "engine_failed", traceback=traceback.format_exc()[-16_000:])
-        return {"t": "outcome", "kind": "failed", "error": InternalError().failure()}
+        defect = InternalError()
+        defect.key = run.journal.last_key("model")  # its answer may be what we fail at: ask anew
+        return {"t": "outcome", "kind": "failed", "error": defect.failure()}
     return {
         "t": "outcome",
         "kind": "completed",

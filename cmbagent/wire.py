@@ -7,6 +7,7 @@ an outcome; an engine that ends without one has died.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -187,6 +188,18 @@ SupervisorMessage = Start | Entry | Stored | Collected | Halt
 def encode(message: Mapping[str, Any]) -> bytes:
     """One line. ASCII escapes carry lone surrogates; a NaN is refused, it is not JSON."""
     return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def finite(value: Any) -> Any:
+    """JSON from outside without its NaN and infinities, which are not JSON: each becomes null."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {name: finite(part) for name, part in value.items()}
+        case list():
+            return [finite(part) for part in value]
+    return value
 
 
 def decode(line: bytes) -> dict[str, Any]:

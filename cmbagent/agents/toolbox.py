@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import FiniteFloat
 from pydantic_ai import ModelRetry, RunContext, Tool
 
 from cmbagent import recipes, workdir
@@ -41,7 +42,7 @@ async def run_python(ctx: RunContext[Run], code: str) -> dict[str, Any]:
 
 
 async def run_recipe(
-    ctx: RunContext[Run], recipe: str, parameters: dict[str, float | str | None]
+    ctx: RunContext[Run], recipe: str, parameters: dict[str, FiniteFloat | str | None]
 ) -> dict[str, Any]:
     """Run one of the tested recipes, as run_python would; list_recipes names them.
 
