@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_ai import RunContext, ToolCallPart, ToolDefinition
@@ -16,6 +17,10 @@ MAX_ROUNDS = 25  # requests to the model, unless the session says otherwise
 MAX_FAILURES = 6  # executions that fail; the configuration calls them attempts
 
 
+MAX_CALLS = 32  # of tools, in one answer
+CALLS_PER_ROUND = 10  # on average
+
+
 @dataclass
 class Bounds(AbstractCapability[Run]):
     """Counts what the journal replays too: a run that goes on has used what it used before."""
@@ -24,6 +29,7 @@ class Bounds(AbstractCapability[Run]):
     rounds: int
     max_failures: int
     failures: int = 0
+    calls: Counter[int] = field(default_factory=Counter)  # of tools, by round
 
     @classmethod
     def of(cls, run: Run) -> Bounds:
@@ -50,6 +56,11 @@ class Bounds(AbstractCapability[Run]):
     ) -> Any:
         if ctx.run_step >= self.rounds:
             raise self.rounds_exhausted()
+        self.calls[ctx.run_step] += 1
+        if self.calls.total() > CALLS_PER_ROUND * self.rounds:
+            raise self._calls_exhausted()
+        if self.calls[ctx.run_step] > MAX_CALLS:
+            return {"error": f"Not run: one answer may call {MAX_CALLS} tools. Call it again."}
         result = await handler(args)
         if isinstance(result, dict) and result.get("succeeded") is False:
             self._count_failure(result)
@@ -59,6 +70,13 @@ class Bounds(AbstractCapability[Run]):
         return RoundsExhausted(
             f"The model was asked {self.rounds} times, which is as often as it may be, and had not "
             f"finished. {self._kept()}",
+            "Start the task again with a larger maxRounds, or ask for less at once.",
+        )
+
+    def _calls_exhausted(self) -> RoundsExhausted:
+        return RoundsExhausted(
+            f"The model called {CALLS_PER_ROUND * self.rounds} tools, which is as many as it may, "
+            f"and had not finished. {self._kept()}",
             "Start the task again with a larger maxRounds, or ask for less at once.",
         )
 
