@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic_ai import ModelMessage, ModelResponse
 from pydantic_ai.durable_exec import (
     JSON_CODEC,
@@ -21,6 +22,7 @@ from pydantic_ai.durable_exec import (
     RoleBasedOperationConfig,
     ToolsetCallToolId,
 )
+from pydantic_ai.exceptions import UnexpectedModelBehavior
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 
@@ -56,7 +58,7 @@ class Durability(BaseDurabilityCapability[Run]):
     ) -> None:
         self._run, self._spec, self._is_ai = run, spec, is_ai
         self._agent_name, self._speaker = agent, speaker
-        deltas = Deltas(self._tell) if is_ai else None
+        deltas = Deltas(self._tell, run.flush) if is_ai else None
         super().__init__(event_stream_handler=deltas, name=agent)
 
     @property
@@ -126,7 +128,7 @@ class Backend(JournalCallableOperationBackend[None]):
 
         async def readable() -> Any:
             with translated(self._spec):  # it is no entry: a retry asks again
-                return _without_surrogates(await body())
+                return _readable(await body())
 
         return await self._run.journal.once(
             "model",
@@ -149,6 +151,16 @@ class Backend(JournalCallableOperationBackend[None]):
         return await self._run.journal.once(
             "tool", f"tool:{name}", digested, body, announce=announce
         )
+
+
+def _readable(answer: Any) -> Any:
+    """The answer as it can be stored and read again. Raises UnexpectedModelBehavior."""
+    answer = _without_surrogates(wire.finite(answer))
+    try:
+        JSON_CODEC.load(ModelResponse, answer)
+    except ValidationError as error:
+        raise UnexpectedModelBehavior("its answer has values of the wrong kind") from error
+    return answer
 
 
 def _without_surrogates(value: Any) -> Any:

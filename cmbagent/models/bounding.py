@@ -9,7 +9,7 @@ import httpx2
 from pydantic_ai.exceptions import UnexpectedModelBehavior
 from pydantic_ai.models import Model
 
-MAX_ANSWER_BYTES = 64 * 2**20
+MAX_ANSWER_BYTES = 128 * 2**20  # as it is sent: each token of a stream in some 400 bytes
 MAX_ERROR_BYTES = 2**20  # what is quoted of it is short
 _PLAIN = {"", "identity"}
 
