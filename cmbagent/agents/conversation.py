@@ -13,11 +13,11 @@ from cmbagent.agents.toolbox import TOOLS
 from cmbagent.context import Run
 from cmbagent.errors import AttemptsExhausted, EngineError, RoundsExhausted
 from cmbagent.models.building import build_model
-from cmbagent.models.failures import ContextTooLong, translate
+from cmbagent.models.failures import ContextTooLong, OutputTooLong, translate
 
 SPEAKER = "cmbagent"  # says what no AI said
 # What the agent did so far leads here again, and is in the journal: a retry lets it begin anew.
-_USED_UP = (AttemptsExhausted, RoundsExhausted, ContextTooLong)
+_USED_UP = (AttemptsExhausted, RoundsExhausted, ContextTooLong, OutputTooLong)
 _RETRIES = 3  # answers in a row that fit no tool and no output
 
 
@@ -47,6 +47,8 @@ async def _converse(run: Run, prompt: Prompt, task: str) -> str:
             raise
         told.key = run.journal.first_key()
         raise told from error
+    if result.response.finish_reason == "length":
+        raise OutputTooLong(spec["name"])
     return result.output
 
 
