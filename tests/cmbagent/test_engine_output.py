@@ -52,7 +52,7 @@ def test_output_comes_before_the_message_that_follows_it(work_dir: Path) -> None
     printed = [
         before[0]
         for message, before in zip(heard.messages, heard.output_before, strict=True)
-        if message.get("event_type") == "code_execution"
+        if message["t"] == "entry" and message["kind"] == "execution"
     ]
     assert printed == [70_001, 70_003]
 
