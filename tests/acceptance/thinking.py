@@ -249,10 +249,10 @@ class Memory:
 
     @classmethod
     def of(cls, job: Job) -> Memory:
-        at = time.monotonic()
-        rows = job.journal()
+        tickets, rows = job.tickets(), job.journal()
+        at = time.monotonic()  # after: a first request may come and be acknowledged meanwhile
         calls = sum(row.kind == "model" for row in rows)
-        return cls(at, {row.key for row in rows}, calls, job.tickets())
+        return cls(at, {row.key for row in rows}, calls, tickets)
 
 
 def check_not_repeated(job: Job, memory: Memory) -> None:
