@@ -79,7 +79,7 @@ def kill_at_random(lab: Lab, kind: str, rng: random.Random) -> int:
     """Three runs, one kill, all that must hold. How many processes it killed."""
     jobs = [lab.start(parts=PARTS, seconds=0.1) for _ in range(3)]
     hit = rng.choice(jobs)
-    time.sleep(rng.uniform(0.1, 2.5))
+    time.sleep(rng.uniform(0.1, 1.2))  # on a quiet machine they are through soon after
     killed = KINDS[kind](lab.house, hit.run)
     memories = [(job, Memory.of(job)) for job in jobs]
     for job, memory in memories:
@@ -170,7 +170,7 @@ def test_fifty_kills_at_calls(lab: Lab, kind: str, moment: str) -> None:
 def _until_hit(kill_once: Callable[[], int], *, kills: int) -> None:
     """Rounds until so many kills have found a process to kill."""
     hits = 0
-    for _ in range(5 * kills):
+    for _ in range(10 * kills):
         hits += kill_once() > 0
         if hits >= kills:
             return

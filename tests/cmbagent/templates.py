@@ -160,4 +160,8 @@ def status(pid: int) -> dict[str, str]:
 
 
 def descriptors(pid: int) -> dict[int, str]:
-    return {int(e.name): str(e.readlink()) for e in Path(f"/proc/{pid}/fd").iterdir()}
+    found = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed while we look
+            found[int(entry.name)] = str(entry.readlink())
+    return found

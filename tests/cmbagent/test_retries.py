@@ -135,8 +135,14 @@ def forgotten(entries: list[wire.Entry], key: str | None) -> list[wire.Entry]:
     return [entry for entry in entries[:at] if not entry["key"].startswith(f"{key}/")]
 
 
+def _of_an_engine(kind: type[EngineError]) -> bool:
+    """The terminal, whose errors are there when its tests ran before, is started again instead."""
+    package = kind.__module__.split(".")[:2]
+    return package[0] == "cmbagent" and package != ["cmbagent", "terminal"]
+
+
 def test_no_error_that_may_be_retried_is_forgotten() -> None:
-    ours = {kind for kind in kinds(EngineError) if kind.__module__.startswith("cmbagent.")}
+    ours = {kind for kind in kinds(EngineError) if _of_an_engine(kind)}
     with_a_test_below = {errors.JournalMismatch}
     assert {kind for kind in ours if kind.retryable} == {
         case.error for case in CASES
