@@ -91,7 +91,7 @@ UNNOTICED = frozenset({"idle worker", "web"})  # runs go on as if nothing had be
 def kill_until(house: Deployment, kind: str, rng: random.Random, *, kills: int) -> None:
     """Rounds of seeded kills, until so many have really hit something on its way."""
     hits = 0
-    for _ in range(5 * kills):
+    for _ in range(10 * kills):
         hits += kill_round(house, kind, rng)
         if hits >= kills:
             return
