@@ -208,9 +208,11 @@ def _read_rest(descriptor: int) -> bytes:
 
 def _kernel_limits(limits: dict[str, int], uid: int | None) -> dict[str, int]:
     """What the kernel keeps for each process, or for the user; Watch keeps the sums."""
-    processes = limits["processes"]
-    if uid is None:  # all processes of the server's user count
-        processes = 2 * processes + tree.tasks_of_user(os.geteuid())
+    # The kernel counts all tasks of the user, also those of another execution and zombies that
+    # their new parent is slow to bury: none of them is at the cost of this one.
+    processes = limits["processes"] + tree.tasks_of_user(os.geteuid() if uid is None else uid)
+    if uid is None:  # the server's user starts others meanwhile
+        processes += limits["processes"]
     return {
         "CPU": limits["cpu_s"] + 1,  # Watch comes first, and can say why
         "AS": limits["memory_bytes"],

@@ -104,7 +104,7 @@ def tasks_of_user(uid: int) -> int:
     """Threads that count against this user's RLIMIT_NPROC."""
     total = 0
     for name in os.listdir("/proc"):
-        if name.isdigit() and (found := measure(int(name))) and _owner(name) == uid:
+        if name.isdigit() and _owner(name) == uid and (found := measure(int(name))):
             total += found.threads
     return total
 

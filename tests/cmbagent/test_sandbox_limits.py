@@ -3,15 +3,17 @@ is not."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.cmbagent.sandbox_cases import CASES, SMALL, Case, Result, every, place, run
+from tests.cmbagent.sandbox_cases import CASES, CONFINED, SMALL, Case, Result, every, place, run
 
 MEGABYTE = 1 << 20
 
@@ -35,6 +37,17 @@ for _ in range(300):
         refused += 1
 print(f'{{"made": {made}, "refused": {refused}}}', flush=True)
 time.sleep(30 if not refused else 0)
+"""
+UNBURIED = """
+import os, sys
+for _ in range(int(sys.argv[2])):
+    if os.fork() == 0:
+        os.setresuid(*[int(sys.argv[1])] * 3)
+        os._exit(0)
+for pid in open(f'/proc/self/task/{os.getpid()}/children').read().split():
+    os.waitid(os.P_PID, int(pid), os.WEXITED | os.WNOWAIT)
+print('ended', flush=True)
+sys.stdin.read()
 """
 SOCKETS = """
 import os, socket, time
@@ -254,3 +267,23 @@ def test_a_fork_bomb_is_stopped(case: Case, results: dict[str, Result]) -> None:
     else:  # the user has other processes: the kernel's limit is looser, and the watch is exact
         assert result.ending is not None
         assert result.ending.ended_by == "process_limit" or result.answers()["refused"] > 0
+
+
+@contextmanager
+def unburied(uid: int, count: int) -> Iterator[None]:
+    """Ended processes of that user whose parent does not bury them; the kernel counts them."""
+    words = [sys.executable, "-I", "-S", "-c", UNBURIED, str(uid), str(count)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"ended\n"
+        yield
+        parent.stdin.close()
+
+
+@every([case for case in CONFINED if case.root])
+def test_what_another_process_has_not_buried_takes_nothing_from_the_code(case: Case) -> None:
+    with unburied(case.code_user, SMALL["processes"]), place(case) as found:
+        result = run(case, found.work, FORKS)
+    assert 0 < result.answers()["made"] < SMALL["processes"]
+    assert result.answers()["refused"] > 0

@@ -89,7 +89,8 @@ def growing(case: Case) -> Iterator[Growing]:
         with start(order) as engine:
             try:
                 assert engine.stdout is not None
-                assert json.loads(engine.stdout.readline()) == {"line": "grown"}
+                first = json.loads(engine.stdout.readline())
+                assert first == {"line": "grown"}, engine.communicate(timeout=30)
                 yield Growing(engine, marker, found.work, _child_of(engine.pid))
             finally:
                 _thaw_and_kill(engine.pid)
