@@ -147,7 +147,7 @@ connection.querySelector(".retry").addEventListener("click", () => stream.retry(
 // -- clocks ------------------------------------------------------------------------------------
 const two = (number) => String(number).padStart(2, "0");
 
-/** 75 → "1:15", 3675 → "1:01:15"; the same as sessions_app/rendering.py writes. */
+/** 75 → "1:15", 3675 → "1:01:15"; the same as sessions_app/rendering/entries.py writes. */
 function clock(seconds) {
   const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;

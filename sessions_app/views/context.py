@@ -20,7 +20,7 @@ from sessions_app.console import CONSOLE_TYPES, read_console_tail
 from sessions_app.errors import ConfigInvalid
 from sessions_app.models import Event, Server, Session
 from sessions_app.modes import MODES, NO_MODEL
-from sessions_app.rendering import (
+from sessions_app.rendering.entries import (
     DRAFT_TYPES,
     ENDS_OF_TALK,
     TALK_TYPES,
@@ -31,6 +31,7 @@ from sessions_app.rendering import (
     money,
     read_drafts,
 )
+from sessions_app.rendering.pieces import levels_of
 
 PAGE_OF_TALK = 200  # entries at once; static/session.js asks again after as many
 _CONSOLE_EVENTS = 2000
@@ -283,12 +284,8 @@ def _file_url(artifact: Artifact) -> str:
 def talk_after(session: Session, cursor: int) -> list[Entry]:
     """The next entries of the conversation, at most PAGE_OF_TALK."""
     talk = Event.objects.filter(session=session, event_type__in=TALK_TYPES)
-    return _entries(session, list(talk.after(cursor)[:PAGE_OF_TALK]))
-
-
-def _entries(session: Session, events: Sequence[Event]) -> list[Entry]:
-    levels = Run.objects.filter(session=session, pk__in={event.run_id for event in events})
-    return make_entries(events, dict(levels.values_list("pk", "sandbox_level")))
+    events = list(talk.after(cursor)[:PAGE_OF_TALK])
+    return make_entries(events, levels_of(events))
 
 
 def session_context(session: Session) -> Context:
@@ -296,7 +293,8 @@ def session_context(session: Session) -> Context:
     until_now = Event.objects.filter(session=session, seq__lte=session.last_seq).order_by("-seq")
     talk = until_now.filter(event_type__in=TALK_TYPES)[:PAGE_OF_TALK]
     output = until_now.filter(event_type__in=CONSOLE_TYPES)[:_CONSOLE_EVENTS]
-    entries = _entries(session, _reversed(talk))
+    shown = _reversed(talk)
+    entries = make_entries(shown, levels_of(shown))
     console = read_console_tail(output.iterator(chunk_size=100))
     return {
         **status_context(session),

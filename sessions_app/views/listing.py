@@ -27,7 +27,7 @@ from sessions_app.errors import ConfigInvalid
 from sessions_app.forms import FilterForm, NewSessionForm
 from sessions_app.models import Session, SessionQuerySet
 from sessions_app.modes import MODES, NO_MODEL
-from sessions_app.rendering import ago
+from sessions_app.rendering.entries import ago
 from sessions_app.services import Answer, Ask, answer_once, create_session
 from sessions_app.views.access import PageRequest, SeeOther, for_members
 from sessions_app.views.context import Chip, make_chip, mode_label

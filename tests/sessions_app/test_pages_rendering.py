@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from sessions_app.console import CONSOLE_LINES, ConsoleTail, Line, read_console_tail
 from sessions_app.event_types import EVENT_TYPES
 from sessions_app.models import Event
-from sessions_app.rendering import (
+from sessions_app.rendering.entries import (
     DRAFT_TYPES,
     ENDS_OF_TALK,
     TALK_TYPES,

@@ -1,0 +1,71 @@
+"""Events as pieces of the page: the same HTML for everybody who looks, made once.
+
+What depends on who looks is not in here: the page fetches it when the event arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from django.template.loader import render_to_string
+
+from execution_app.models import Run
+from sessions_app.models import Event
+from sessions_app.rendering.entries import TALK_TYPES, Levels, make_entries
+
+Slot = Literal["talk", "console", "drafts", "none"]
+Op = Literal["append", "drop"]
+
+# what the page needs of an event beside its HTML, or folds together by itself
+_META: dict[str, tuple[str, ...]] = {
+    "output": ("stream", "line", "text", "cont"),
+    "agent_delta": ("agent", "content"),
+    "agent_message": ("agent",),
+    "run_queued": ("number",),
+    "code_execution": ("path", "exit_code", "duration_s", "ended_by"),
+    "step_started": ("index", "title", "agent"),
+    "step_completed": ("index", "title"),
+    "step_failed": ("index", "title"),
+    "step_skipped": ("index", "title"),
+}
+_SLOTS: dict[str, Slot] = {"output": "console", "agent_delta": "drafts"}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Where an event goes in the page, how, and as what."""
+
+    slot: Slot
+    op: Op
+    html: str
+    meta: Mapping[str, Any]
+
+
+def render_pieces(events: Sequence[Event]) -> list[Piece]:
+    """One for each event, in order. May ask the database once."""
+    levels = levels_of(events)
+    return [_render(event, levels) for event in events]
+
+
+def levels_of(events: Sequence[Event]) -> Levels:
+    """The sandbox level of each run that executed code in these events."""
+    executed = [event.run_id for event in events if event.event_type == "code_execution"]
+    run_ids = {run_id for run_id in executed if run_id is not None}
+    if not run_ids:
+        return {}
+    return dict(Run.objects.filter(pk__in=run_ids).values_list("pk", "sandbox_level"))
+
+
+def _render(event: Event, levels: Levels) -> Piece:
+    meta = {name: event.data.get(name) for name in _META.get(event.event_type, ())}
+    if event.event_type in TALK_TYPES:
+        return Piece("talk", "append", _entry_html(event, levels), meta)
+    slot = _SLOTS.get(event.event_type, "none")
+    return Piece(slot, "drop" if slot == "none" else "append", "", meta)
+
+
+def _entry_html(event: Event, levels: Levels) -> str:
+    (entry,) = make_entries([event], levels)
+    return render_to_string("sessions/_entry.html", {"entry": entry}).strip()
