@@ -247,9 +247,6 @@ class SocketConsumer:
             await self._answer_ping(frame)
 
     async def _subscribe(self, frame: Subscribe) -> None:
-        if frame.format != "json":
-            await self._say_error("bad_frame", "format: only json is offered.", frame.session)
-            return
         if frame.session in self._subscriptions:
             await self._subscriptions.pop(frame.session).stop()
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:

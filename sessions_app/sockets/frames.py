@@ -114,15 +114,39 @@ class EventItem(ServerFrame):
     data: dict[str, Any]
 
 
+class HtmlEventItem(ServerFrame):
+    """The same line as a piece of the page, for `format: "html"`; the same for all who may see it.
+
+    `append` puts `html` at the end of its slot, `drop` leaves the page as it is. `meta` is what the
+    page needs beside the html or folds together by itself (output, deltas): docs/decisions/0026.
+    """
+
+    seq: int
+    event_type: str
+    timestamp: str
+    session_id: UUID
+    run_id: UUID | None
+    step: str | None
+    slot: Literal["talk", "console", "drafts", "none"]
+    op: Literal["append", "drop"]
+    html: str
+    meta: dict[str, Any]
+
+
 class Events(ServerFrame):
-    """A contiguous piece of the log; `id` is that of the subscribe, 0 for the socket's own path."""
+    """A contiguous piece of the log; `id` is that of the subscribe, 0 for the socket's own path.
+
+    All events are of the format that was subscribed.
+    """
 
     type: Literal["events"] = "events"
     session: UUID
     id: int
     first: int
     last: int
-    events: Annotated[list[EventItem], Field(min_length=1, max_length=MAX_EVENTS)]
+    events: Annotated[
+        list[EventItem] | list[HtmlEventItem], Field(min_length=1, max_length=MAX_EVENTS)
+    ]
 
 
 class Live(ServerFrame):

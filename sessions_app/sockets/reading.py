@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from django.contrib.auth.models import User
 
 from sessions_app.models import Event, Session
-from sessions_app.serialization import event_json
-from sessions_app.sockets.frames import EVENTS_OVERHEAD, encode_event
+from sessions_app.sockets.formats import Format, encode_events
+from sessions_app.sockets.frames import EVENTS_OVERHEAD
 from sessions_app.sockets.rights import SessionGone
 from sessions_app.sockets.window import Room
 
@@ -25,7 +25,9 @@ class Reading:
     was_cut: bool  # by size: the next piece needs as few rows
 
 
-def read_log(user: User, session_id: uuid.UUID, *, after: int, room: Room, rows: int) -> Reading:
+def read_log(
+    user: User, session_id: uuid.UUID, *, after: int, room: Room, rows: int, fmt: Format
+) -> Reading:
     """Raises SessionGone: who may not see the session learns no more than that."""
     visible = Session.objects.visible_to(user).filter(pk=session_id)
     state = visible.values_list("epoch", "last_seq").first()
@@ -34,21 +36,28 @@ def read_log(user: User, session_id: uuid.UUID, *, after: int, room: Room, rows:
     epoch, head = state
     if head <= after:
         return Reading(epoch, head, [], was_cut=False)
-    events = Event.objects.filter(session=session_id).after(after)[: min(rows, room.events)]
-    pieces, was_cut = pack(events, after=after, room=room)
-    return Reading(epoch, max(head, after + len(pieces)), pieces, was_cut)
+    rows_read = Event.objects.filter(session=session_id).after(after)[: min(rows, room.events)]
+    events = contiguous(rows_read, after=after)
+    pieces = encode_events(events, fmt)
+    fitting = fit(pieces, room)
+    return Reading(epoch, max(head, after + fitting), pieces[:fitting], fitting < len(pieces))
 
 
-def pack(events: Iterable[Event], *, after: int, room: Room) -> tuple[list[str], bool]:
-    """The events that follow `after` without a gap, as many as fit; whether size cut them."""
-    pieces: list[str] = []
-    size = EVENTS_OVERHEAD
+def contiguous(events: Iterable[Event], *, after: int) -> list[Event]:
+    """What follows `after` without a gap: a seq that is not there may be about to be committed."""
+    found: list[Event] = []
     for event in events:
-        if event.seq != after + len(pieces) + 1:
-            break  # never step over a seq: it may be about to be committed
-        piece = encode_event(event_json(event))
+        if event.seq != after + len(found) + 1:
+            break
+        found.append(event)
+    return found
+
+
+def fit(pieces: Sequence[str], room: Room) -> int:
+    """How many of these, from the first on, a frame may hold."""
+    size = EVENTS_OVERHEAD
+    for number, piece in enumerate(pieces):
         size += len(piece) + 1
-        if size > room.bytes and (pieces or not room.at_least_one):
-            return pieces, True
-        pieces.append(piece)
-    return pieces, False
+        if size > room.bytes and (number or not room.at_least_one):
+            return number
+    return len(pieces)

@@ -54,6 +54,7 @@ class Subscription:
         self.session_id: uuid.UUID = frame.session
         self._id = frame.id
         self._epoch = frame.epoch
+        self._format = frame.format
         self._client = client
         self._on_end = on_end
         self._window = Window(frame.after)
@@ -138,6 +139,7 @@ class Subscription:
             after=self._window.sent,
             room=room,
             rows=self._rows,
+            fmt=self._format,
         )
 
     def _was_restored(self, reading: Reading) -> bool:

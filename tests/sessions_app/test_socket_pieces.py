@@ -13,6 +13,7 @@ import pytest
 from sessions_app.models import Event
 from sessions_app.serialization import event_json
 from sessions_app.sockets.allowance import BURST, Allowance
+from sessions_app.sockets.formats import Format, encode_events
 from sessions_app.sockets.frames import (
     EVENTS_OVERHEAD,
     MAX_EVENTS_BYTES,
@@ -24,7 +25,7 @@ from sessions_app.sockets.frames import (
     parse_frame,
     socket_schema,
 )
-from sessions_app.sockets.reading import pack
+from sessions_app.sockets.reading import contiguous, fit
 from sessions_app.sockets.window import WINDOW_BYTES, WINDOW_EVENTS, Room, Window
 from tests.deployment import BASE_DIR
 
@@ -50,8 +51,9 @@ def test_an_event_in_json() -> None:
     }
 
 
-def test_an_events_frame_is_what_the_schema_says_and_its_size_is_known() -> None:
-    pieces, _ = pack([event(1), event(2, "é\U0001f600\ud800")], after=0, room=PLENTY)
+@pytest.mark.parametrize("fmt", ["json", "html"])
+def test_an_events_frame_is_what_the_schema_says_and_its_size_is_known(fmt: Format) -> None:
+    pieces = encode_events([event(1), event(2, "é\U0001f600\ud800")], fmt)
     text = events_text(
         session=SESSION, subscription_id=2**53, first=2**40, last=2**40, events=pieces
     )
@@ -59,19 +61,33 @@ def test_an_events_frame_is_what_the_schema_says_and_its_size_is_known() -> None
     assert len(text.encode()) - len(",".join(pieces)) <= EVENTS_OVERHEAD
 
 
+def test_an_event_in_html_has_its_place_in_the_page_and_no_data() -> None:
+    (line,) = encode_events([event(5)], "html")
+    assert json.loads(line) == {
+        "seq": 5,
+        "event_type": "output",
+        "timestamp": "2026-11-22T12:00:00.123Z",
+        "session_id": str(SESSION),
+        "run_id": None,
+        "step": None,
+        "slot": "console",
+        "op": "append",
+        "html": "",
+        "meta": {"stream": "stdout", "line": 1, "text": "x", "cont": False},
+    }
+
+
 def test_a_piece_of_the_log_ends_at_a_gap() -> None:
-    pieces, was_cut = pack([event(1), event(2), event(4)], after=0, room=PLENTY)
-    assert (len(pieces), was_cut) == (2, False)
-    assert pack([event(2)], after=0, room=PLENTY) == ([], False)
+    assert len(contiguous([event(1), event(2), event(4)], after=0)) == 2
+    assert contiguous([event(2)], after=0) == []
 
 
 def test_a_piece_of_the_log_is_cut_by_size_but_one_event_always_fits() -> None:
-    long = "y" * 100_000
-    assert len(pack([event(1, long), event(2, long)], after=0, room=PLENTY)[0]) == 1
-    huge = event(1, "y" * 200_000)
-    assert len(pack([huge, event(2)], after=0, room=PLENTY)[0]) == 1
-    under_way = Room(events=500, bytes=MAX_EVENTS_BYTES, at_least_one=False)
-    assert pack([huge], after=0, room=under_way) == ([], True)
+    long, huge = "y" * 100_000, "y" * 200_000
+    assert fit([long, long], PLENTY) == 1
+    assert fit([huge, "y"], PLENTY) == 1
+    assert fit([huge], Room(events=500, bytes=MAX_EVENTS_BYTES, at_least_one=False)) == 0
+    assert fit(["y"] * 500, PLENTY) == 500
 
 
 def test_the_window_closes_by_events_and_opens_by_acks() -> None:

@@ -68,6 +68,19 @@ def test_an_event_looks_as_the_protocol_says(house: WebHouse, session: str) -> N
     assert event["timestamp"].endswith("Z")
 
 
+def test_html_and_json_tell_the_same_log(house: WebHouse, session: str) -> None:
+    house.write(session, 700)
+    seen: dict[str, list[tuple[int, str, str]]] = {}
+    for fmt in ("json", "html"):
+        with Client.open(house) as client:
+            client.send(type="subscribe", id=1, session=session, after=0, format=fmt)
+            client.follow(session, until=701)
+            events = [e for f in client.frames if f["type"] == "events" for e in f["events"]]
+        told = {"json": "data", "html": "meta"}[fmt]
+        seen[fmt] = [(e["seq"], e["event_type"], e[told].get("text", "")) for e in events]
+    assert seen["html"] == seen["json"]
+
+
 def test_replay_and_live_without_gap_or_repetition(house: WebHouse, session: str) -> None:
     total = 2000
     house.write(session, 500, seed=1)
