@@ -155,6 +155,11 @@ class WebHouse(Deployment):
         return int(self.query("SELECT count(*) FROM sessions_app_connection")[0][0])
 
 
+def text_of(event: dict[str, Any]) -> str:
+    """What an `output` event printed, in either format."""
+    return str(event["data" if "data" in event else "meta"].get("text", ""))
+
+
 class Client:
     """One socket; frames are dicts. What it received of a session is compared by content."""
 
@@ -214,7 +219,7 @@ class Client:
                 range(frame["first"], frame["last"] + 1)
             )
             assert frame["first"] == after + len(lines) + 1, "a gap or a repetition"
-            lines += [(event["seq"], event["data"].get("text", "")) for event in frame["events"]]
+            lines += [(event["seq"], text_of(event)) for event in frame["events"]]
             self.send(type="ack", session=session, seq=frame["last"])
         return lines
 

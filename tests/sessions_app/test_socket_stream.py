@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.deployment import Shape
-from tests.sessions_app.socket_house import Client, WebHouse
+from tests.sessions_app.socket_house import Client, WebHouse, text_of
 
 pytestmark = pytest.mark.acceptance
 EPOCH = (
@@ -76,8 +76,7 @@ def test_html_and_json_tell_the_same_log(house: WebHouse, session: str) -> None:
             client.send(type="subscribe", id=1, session=session, after=0, format=fmt)
             client.follow(session, until=701)
             events = [e for f in client.frames if f["type"] == "events" for e in f["events"]]
-        told = {"json": "data", "html": "meta"}[fmt]
-        seen[fmt] = [(e["seq"], e["event_type"], e[told].get("text", "")) for e in events]
+        seen[fmt] = [(e["seq"], e["event_type"], text_of(e)) for e in events]
     assert seen["html"] == seen["json"]
 
 
