@@ -46,6 +46,7 @@ SANDBOX_ACCEPTED_LEVEL = env.integer("CMBAGENT_SANDBOX", 2, minimum=1, maximum=3
 CODE_THREADS = env.optional_integer("CMBAGENT_CODE_THREADS", minimum=1)
 CODE_LIMITS: dict[str, int] = {}  # fields of cmbagent.sandbox.Limits that differ from its own
 MAX_CONNECTIONS = env.integer("MAX_CONNECTIONS", 10_000, minimum=1)
+MAX_CONNECTIONS_PER_USER = env.optional_integer("MAX_CONNECTIONS_PER_USER", minimum=1)
 SESSION_TTL = env.optional_integer("SESSION_TTL", minimum=1)
 APPROVAL_TIMEOUT = env.optional_integer("APPROVAL_TIMEOUT", minimum=1)
 MAX_UPLOAD_BYTES = 200 * 2**20

@@ -37,9 +37,5 @@ class ConfigInvalid(SessionsError):
         self.fields = fields
 
 
-class ConnectionLimitReached(SessionsError):
-    """Too many connections are open. Close a tab or ask the operator to raise MAX_CONNECTIONS."""
-
-
 class StateChanged(SessionsError):
     """Somebody else saved the session's state at the same moment. Read it again."""

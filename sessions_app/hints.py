@@ -27,8 +27,14 @@ def session_group(session_id: uuid.UUID | str) -> str:
 
 
 def connection_group(connection_id: uuid.UUID | str) -> str:
-    """Of one WebSocket: {"type": "connection.close", "code": 4401} sent to it cuts it."""
+    """Of one WebSocket. What is sent to it names it, because a process listens for all of its
+    sockets with one channel: {"type": "connection.close", "connection": "<id>", "code": 4401}."""
     return f"connection.{uuid.UUID(str(connection_id)).hex}"
+
+
+def user_group(user_id: int) -> str:
+    """Of all processes where this user has a socket open."""
+    return f"user.{user_id}"
 
 
 def _run_in_request(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -45,23 +51,22 @@ class HintSender:
         self._run = run
         self._silent_until = 0.0
 
-    def send(self, session_id: uuid.UUID | str) -> None:
+    def send(self, group: str, message: dict[str, Any]) -> None:
         if time.monotonic() < self._silent_until:
             return
         try:
-            self._run(_group_send(session_id))
+            self._run(_group_send(group, message))
         except Exception as error:  # noqa: BLE001  whatever ails the layer, the log is the truth
             self._silent_until = time.monotonic() + SILENCE_SECONDS
             logger.warning("hint_failed", error=f"{type(error).__name__}: {error}")
 
 
-async def _group_send(session_id: uuid.UUID | str) -> None:
+async def _group_send(group: str, message: dict[str, Any]) -> None:
     layer = get_channel_layer()
     if layer is None:  # a deployment without one: readers look by themselves every second
         return
-    message = {"type": "session.moved", "session": str(session_id)}
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await layer.group_send(session_group(session_id), message)
+        await layer.group_send(group, message)
 
 
 _sender = HintSender(_run_in_request)
@@ -80,5 +85,21 @@ def keep_one_loop() -> None:
 
 
 def send_hint_on_commit(session_id: uuid.UUID | str) -> None:
-    """After the transaction in progress is committed, tell readers of this session."""
-    transaction.on_commit(lambda: _sender.send(session_id))
+    """After the transaction in progress is committed, tell readers of this session.
+
+    Also when somebody may no longer see it: feeds ask for that before they hand out anything.
+    """
+    message = {"type": "session.moved", "session": str(session_id)}
+    transaction.on_commit(lambda: _sender.send(session_group(session_id), message))
+
+
+def send_recheck_on_commit(user_id: int) -> None:
+    """The same when a way in was taken from this user: their sockets are looked at now."""
+    message = {"type": "user.recheck", "user": user_id}
+    transaction.on_commit(lambda: _sender.send(user_group(user_id), message))
+
+
+def close_socket(connection_id: uuid.UUID | str, code: int) -> None:
+    """Cut one socket, wherever it is."""
+    message = {"type": "connection.close", "connection": str(connection_id), "code": code}
+    _sender.send(connection_group(connection_id), message)

@@ -25,7 +25,10 @@ def new_epoch() -> str:
 
 class SessionQuerySet(models.QuerySet["Session"]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        """The sessions this user may see. Everything else does not exist for them (404)."""
+        """The sessions this user may see. Everything else does not exist for them (404).
+
+        Sockets ask the same of many users at once: sockets/rights.py, find_states.
+        """
         if not user.is_authenticated:
             return self.none()
         undeleted = self.filter(deleted_at__isnull=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.urls import URLPattern, re_path
 
-from sessions_app.consumers import serve_socket
+from sessions_app.consumers import SocketConsumer
+
+_socket: Any = SocketConsumer.as_asgi()  # no view: an ASGI application
 
 websocket_urlpatterns: list[URLPattern] = [
-    re_path(r"^ws/$", serve_socket),  # type: ignore[arg-type]  # no view: an ASGI application
-    re_path(r"^ws/sessions/(?P<session_id>[^/]+)/$", serve_socket),  # type: ignore[arg-type]
-    re_path(r"", serve_socket, {"session_id": "none"}),  # type: ignore[arg-type]
+    re_path(r"^ws/$", _socket),
+    re_path(r"^ws/sessions/(?P<session_id>[^/]+)/$", _socket),
+    re_path(r"", _socket, {"session_id": "none"}),
 ]

@@ -20,11 +20,12 @@ from sessions_app.services.keys import (
 )
 from sessions_app.services.log import append_events
 from sessions_app.services.presence import (
+    Newcomer,
     beat,
-    close_connection,
+    close_connections,
     drop_dead_servers,
     mark_draining,
-    open_connection,
+    open_connections,
     register_server,
     retire_server,
     retire_web_server,
@@ -37,12 +38,13 @@ from sessions_app.services.tries import begin_try, end_tries
 __all__ = [
     "Answer",
     "Ask",
+    "Newcomer",
     "answer_once",
     "append_events",
     "beat",
     "begin_try",
     "check_key",
-    "close_connection",
+    "close_connections",
     "create_session",
     "create_sign_in_link",
     "create_token",
@@ -54,7 +56,7 @@ __all__ = [
     "mark_deleted",
     "mark_draining",
     "move_session",
-    "open_connection",
+    "open_connections",
     "redeem_sign_in_link",
     "register_server",
     "retire_server",

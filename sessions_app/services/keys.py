@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from sessions_app.errors import LinkInvalid
+from sessions_app.hints import send_recheck_on_commit
 from sessions_app.models import ApiToken, SignInLink
 
 LINK_LIFETIME = timedelta(minutes=10)
@@ -48,11 +49,12 @@ def _note_use(token: ApiToken) -> None:
 
 
 def revoke_token(token: ApiToken) -> bool:
-    return bool(
-        ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(
-            revoked_at=timezone.now()
-        )
+    """From now on it lets nobody in, and whom it had let in is cut."""
+    revoked = ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(
+        revoked_at=timezone.now()
     )
+    send_recheck_on_commit(token.user_id)
+    return bool(revoked)
 
 
 def create_sign_in_link(user: User) -> str:

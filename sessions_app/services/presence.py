@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import structlog
 from django.conf import settings
-from django.contrib.auth.models import User
-from django.db import DatabaseError, close_old_connections, connections, transaction
+from django.db import DatabaseError, close_old_connections, connections
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from sessions_app.errors import ConnectionLimitReached
 from sessions_app.models import HEARTBEAT_SECONDS, Connection, Server
 
 logger = structlog.get_logger(__name__)
@@ -111,18 +111,55 @@ def retire_web_server() -> None:
         connections.close_all()
 
 
-def open_connection(*, user: User, session_id: uuid.UUID | None = None) -> Connection:
-    """The row of a new WebSocket; the session is that of its path. Raises ConnectionLimitReached.
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A WebSocket that asks to be let in; the session is that of its path."""
 
-    Insert first, count after: two at once may both be refused, but never both be one too many.
+    connection_id: uuid.UUID
+    user_id: int
+    session_id: uuid.UUID | None
+
+
+def open_connections(newcomers: Sequence[Newcomer]) -> set[uuid.UUID]:
+    """Rows for new WebSockets; returns those for which there was no place.
+
+    Insert first, count after, each committed by itself: two processes at once may both refuse
+    their last, but never both let in one too many. All that come together cost one count: ten
+    thousand reconnect within seconds when a server restarts.
     """
     server = web_server()
-    with transaction.atomic():
-        connection = Connection.objects.create(user=user, server=server, session_id=session_id)
-        if Connection.objects.alive().count() > settings.MAX_CONNECTIONS:
-            raise ConnectionLimitReached
-    return connection
+    rows = [
+        Connection(
+            id=newcomer.connection_id,
+            user_id=newcomer.user_id,
+            session_id=newcomer.session_id,
+            server=server,
+        )
+        for newcomer in newcomers
+    ]
+    # a repetition, after a commit whose confirmation was lost, meets its own rows
+    Connection.objects.bulk_create(rows, ignore_conflicts=True)
+    refused = _beyond_the_limits(newcomers)
+    if refused:
+        close_connections(refused)
+    return refused
 
 
-def close_connection(connection_id: uuid.UUID) -> None:
-    Connection.objects.filter(pk=connection_id).delete()
+def _beyond_the_limits(newcomers: Sequence[Newcomer]) -> set[uuid.UUID]:
+    alive = Connection.objects.alive()
+    refused = _last_of(newcomers, alive.count() - settings.MAX_CONNECTIONS)
+    if settings.MAX_CONNECTIONS_PER_USER is None:
+        return refused
+    for user_id in {newcomer.user_id for newcomer in newcomers}:
+        own = [newcomer for newcomer in newcomers if newcomer.user_id == user_id]
+        over = alive.filter(user=user_id).count() - settings.MAX_CONNECTIONS_PER_USER
+        refused |= _last_of(own, over)
+    return refused
+
+
+def _last_of(newcomers: Sequence[Newcomer], number: int) -> set[uuid.UUID]:
+    return {each.connection_id for each in newcomers[-number:]} if number > 0 else set()
+
+
+def close_connections(connection_ids: Collection[uuid.UUID]) -> None:
+    Connection.objects.filter(pk__in=list(connection_ids)).delete()

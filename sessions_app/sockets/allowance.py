@@ -6,6 +6,8 @@ import time
 
 BURST = 200.0
 PER_SECOND = 50.0
+REWINDS = 20
+REWIND_SECONDS = 60.0
 
 
 class Allowance:
@@ -24,4 +26,21 @@ class Allowance:
         if self._left < 1:
             return False
         self._left -= 1
+        return True
+
+
+class Rewinds:
+    """So many within any minute. Each has the log read anew for one client alone."""
+
+    __slots__ = ("_taken",)
+
+    def __init__(self) -> None:
+        self._taken: list[float] = []
+
+    def take(self) -> bool:
+        now = time.monotonic()
+        self._taken = [at for at in self._taken if at > now - REWIND_SECONDS]
+        if len(self._taken) >= REWINDS:
+            return False
+        self._taken.append(now)
         return True

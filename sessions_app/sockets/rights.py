@@ -1,9 +1,9 @@
-"""Who is at the other end of a socket, and whether they may come in. Runs in a thread."""
+"""Who is at the other end of a socket, and what they may see. Runs in a thread."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -14,17 +14,13 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest, parse_cookie
 
 from sessions_app.models import Session
-from sessions_app.services import find_token, open_connection
+from sessions_app.services import find_token
 
 LoginSession: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
 
 
-class NotSignedIn(Exception):
-    """Neither a valid token nor a valid login cookie."""
-
-
 class SessionGone(Exception):
-    """There is no such session for this user."""
+    """There is no such session for those who asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,40 +41,57 @@ class Credentials:
         )
 
 
-def find_user(credentials: Credentials) -> User | None:
-    """The active user with these credentials; a token that is shown counts alone."""
+def find_users(shown: Set[Credentials]) -> dict[Credentials, int | None]:
+    """The active user with each of these credentials; a token that is shown counts alone."""
+    return {credentials: _find_user(credentials) for credentials in shown}
+
+
+def _find_user(credentials: Credentials) -> int | None:
     if credentials.bearer is not None:
         token = find_token(credentials.bearer)
-        return token.user if token else None
+        return token.user_id if token else None
     return _user_of_login(credentials.cookie) if credentials.cookie else None
 
 
-def _user_of_login(key: str) -> User | None:
+def _user_of_login(key: str) -> int | None:
     """As Django finds the user of a request, with its check that the password is the same."""
     request = HttpRequest()
     request.session = LoginSession(key)
     user = auth.get_user(request)
-    return user if isinstance(user, User) else None
+    return user.pk if isinstance(user, User) else None
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
-    user: User
-    connection_id: uuid.UUID
+class State:
+    """Where a session's log is, and who of those that were asked for may see it."""
+
+    epoch: str
+    head: int
+    viewers: frozenset[int]
+
+    def with_head(self, head: int) -> State:
+        return State(self.epoch, head, self.viewers)
 
 
-def admit(credentials: Credentials, session_id: uuid.UUID | None) -> Admitted:
-    """Let a socket in, to the session of its path if it has one, and note its connection.
+def find_states(audiences: Mapping[uuid.UUID, Set[int]]) -> dict[uuid.UUID, State]:
+    """Of many sessions at once, each with the users that want to see it.
 
-    Raises NotSignedIn, SessionGone, ConnectionLimitReached.
+    The rule of Session.objects.visible_to. What nobody of its audience may see is left out.
     """
-    user = find_user(credentials)
-    if user is None:
-        raise NotSignedIn
-    if session_id is not None and not is_visible(user, session_id):
-        raise SessionGone
-    return Admitted(user, open_connection(user=user, session_id=session_id).pk)
+    undeleted = Session.objects.filter(pk__in=list(audiences), deleted_at__isnull=True)
+    rows = list(undeleted.values_list("pk", "epoch", "last_seq", "owner_id"))
+    staff = _staff_among(
+        {user for pk, _, _, owner in rows for user in audiences[pk] if user != owner}
+    )
+    states = {
+        pk: State(epoch, head, frozenset(audiences[pk] & (staff | {owner})))
+        for pk, epoch, head, owner in rows
+    }
+    return {pk: state for pk, state in states.items() if state.viewers}
 
 
-def is_visible(user: User, session_id: uuid.UUID) -> bool:
-    return Session.objects.visible_to(user).filter(pk=session_id).exists()
+def _staff_among(user_ids: Set[int]) -> Set[int]:
+    if not user_ids:
+        return frozenset()
+    staff = User.objects.filter(pk__in=list(user_ids), is_staff=True, is_active=True)
+    return frozenset(staff.values_list("pk", flat=True))

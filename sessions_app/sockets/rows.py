@@ -8,13 +8,14 @@ import uuid
 import structlog
 from django.db import Error
 
-from sessions_app.services import close_connection
-from sessions_app.sockets.tasks import is_running, start_task
-from sessions_app.sockets.threads import in_thread
+from sessions_app.services import close_connections
+from sessions_app.sockets.tasks import start_task
+from sessions_app.sockets.threads import in_writer
 
 logger = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 2.0
+AT_ONCE = 500
 
 
 class RowRemover:
@@ -26,18 +27,15 @@ class RowRemover:
 
     def remove(self, connection_id: uuid.UUID) -> None:
         self._left.add(connection_id)
-        if not is_running(self._task):
+        if self._task is None or self._task.done():
             self._task = start_task(self._remove_all(), "row remover")
 
     async def _remove_all(self) -> None:
         while self._left:
-            connection_id = self._left.pop()
+            together = [self._left.pop() for _ in range(min(len(self._left), AT_ONCE))]
             try:
-                await in_thread(close_connection, connection_id)
+                await in_writer(close_connections, together)
             except Error as error:
-                self._left.add(connection_id)
+                self._left.update(together)
                 logger.warning("row_not_removed", error=f"{type(error).__name__}: {error}")
                 await asyncio.sleep(RETRY_SECONDS)
-
-
-row_remover = RowRemover()

@@ -17,11 +17,6 @@ def start_task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[
     return task
 
 
-def is_running(task: asyncio.Task[None] | None) -> bool:
-    """In this event loop: a task of a loop that was closed is pending for ever."""
-    return task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop()
-
-
 def _log_crash(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("socket_task_crashed", task=task.get_name(), exc_info=error)

@@ -5,6 +5,10 @@ query would stop every reader. These are a few threads of our own. Each keeps it
 connection: opening one costs PostgreSQL milliseconds, and HTTP's setting (close after each
 request) would open one for every read. It is checked before use, so that a restarted database
 is met with a new one.
+
+Four read. Those who are behind get two of them at most (catching_up.py) and newcomers one
+(arrivals.py), so that one at least is always there for the feeds: who reads live never waits
+behind who catches up. What writes, and so may wait for a lock, has a thread apart.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from typing import ParamSpec, TypeVar
 from channels.db import database_sync_to_async
 from django.db import connections
 
-THREADS = 4
+READERS = 4
 KEEP_SECONDS = 600
 
 P = ParamSpec("P")
@@ -29,11 +33,27 @@ def _keep_connections() -> None:
         connection.settings_dict = {**connection.settings_dict, **kept}  # of this thread alone
 
 
-_pool = ThreadPoolExecutor(THREADS, thread_name_prefix="socket", initializer=_keep_connections)
+def _pool(threads: int, name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=_keep_connections)
 
 
-async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """The function's result; it may use the database."""
-    call = database_sync_to_async(function, thread_sensitive=False, executor=_pool)
+_readers = _pool(READERS, "socket-reader")
+_writer = _pool(1, "socket-writer")
+
+
+async def in_reader(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The function's result; it may read from the database."""
+    return await _run(_readers, function, *args, **kwargs)
+
+
+async def in_writer(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The same for what writes: one after the other."""
+    return await _run(_writer, function, *args, **kwargs)
+
+
+async def _run(
+    pool: ThreadPoolExecutor, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
+    call = database_sync_to_async(function, thread_sensitive=False, executor=pool)
     result: R = await call(*args, **kwargs)
     return result

@@ -13,33 +13,33 @@ from typing import Protocol
 import structlog
 
 from sessions_app.models import Session
-from sessions_app.sockets.tasks import is_running, start_task
-from sessions_app.sockets.threads import in_thread
+from sessions_app.sockets.tasks import start_task
+from sessions_app.sockets.threads import in_reader
 
 logger = structlog.get_logger(__name__)
 
 TICK_SECONDS = 1.0
 IDS_AT_ONCE = 1_000
 
-State = tuple[str, int]  # epoch and head
+Position = tuple[str, int]  # epoch and head
 
 
 class Reader(Protocol):
     session_id: uuid.UUID
 
-    def is_at(self, state: State | None) -> bool: ...
+    def is_at(self, position: Position | None) -> bool: ...
     def wake(self) -> None: ...
 
 
-def states_of(session_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, State]:
+def positions_of(session_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Position]:
     """Of those that exist and are not deleted."""
-    states: dict[uuid.UUID, State] = {}
+    positions: dict[uuid.UUID, Position] = {}
     for start in range(0, len(session_ids), IDS_AT_ONCE):
         ids = session_ids[start : start + IDS_AT_ONCE]
         rows = Session.objects.filter(pk__in=ids, deleted_at__isnull=True)
         for session_id, epoch, head in rows.values_list("pk", "epoch", "last_seq"):
-            states[session_id] = (epoch, head)
-    return states
+            positions[session_id] = (epoch, head)
+    return positions
 
 
 class Ticker:
@@ -51,7 +51,7 @@ class Ticker:
 
     def watch(self, reader: Reader) -> None:
         self._readers.setdefault(reader.session_id, set()).add(reader)
-        if not is_running(self._task):
+        if self._task is None or self._task.done():
             self._task = start_task(self._tick_on(), "ticker")
 
     def unwatch(self, reader: Reader) -> None:
@@ -69,12 +69,9 @@ class Ticker:
                 logger.warning("tick_failed", error=f"{type(error).__name__}: {error}")
 
     async def _tick(self) -> None:
-        states = await in_thread(states_of, list(self._readers))
+        positions = await in_reader(positions_of, list(self._readers))
         for session_id, readers in list(self._readers.items()):
-            state = states.get(session_id)
+            position = positions.get(session_id)
             for reader in readers:
-                if not reader.is_at(state):
+                if not reader.is_at(position):
                     reader.wake()
-
-
-ticker = Ticker()

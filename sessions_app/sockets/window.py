@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from sessions_app.sockets.frames import MAX_EVENTS, MAX_EVENTS_BYTES
@@ -26,10 +25,12 @@ class Window:
     Bytes are given back by whole frames, events one by one.
     """
 
+    __slots__ = ("_bytes", "_frames", "acked", "sent")
+
     def __init__(self, after: int) -> None:
         self.sent = self.acked = after
         self._bytes = 0
-        self._frames: deque[tuple[int, int]] = deque()  # last seq, size
+        self._frames: list[tuple[int, int]] = []  # last seq, size
 
     def room(self) -> Room | None:
         """None while the window is closed."""
@@ -49,6 +50,12 @@ class Window:
         if not self.acked < seq <= self.sent:
             return False
         self.acked = seq
-        while self._frames and self._frames[0][0] <= seq:
-            self._bytes -= self._frames.popleft()[1]
+        self._forget_frames(seq)
         return True
+
+    def _forget_frames(self, seq: int) -> None:
+        done = 0
+        while done < len(self._frames) and self._frames[done][0] <= seq:
+            self._bytes -= self._frames[done][1]
+            done += 1
+        del self._frames[:done]

@@ -28,11 +28,8 @@ login.save()
 print(f"{settings.SESSION_COOKIE_NAME}={login.session_key}")
 """
 CUT = """
-from asgiref.sync import async_to_sync
-from channels.layers import get_channel_layer
-from sessions_app.hints import connection_group
-group = connection_group("{}")
-async_to_sync(get_channel_layer().group_send)(group, {{"type": "connection.close", "code": 4401}})
+from sessions_app.hints import close_socket
+close_socket("{}", 4401)
 """
 
 

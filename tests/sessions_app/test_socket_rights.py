@@ -18,7 +18,6 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connections
 from pytest_django import Settings
 
-from sessions_app import consumers
 from sessions_app.event_types import Output
 from sessions_app.models import ApiToken, Connection, Session
 from sessions_app.routing import websocket_urlpatterns
@@ -28,7 +27,7 @@ from sessions_app.services import (
     create_token,
     retire_web_server,
 )
-from sessions_app.sockets import reading, subscription, threads
+from sessions_app.sockets import admission, feed, patrol, reading, threads
 
 routes: Any = websocket_urlpatterns
 
@@ -65,13 +64,14 @@ def nothing_is_kept(transactional_db: None) -> Iterator[None]:
     """The process keeps its row and its threads their connections; the next test has neither."""
     yield
     retire_web_server()
-    barrier = threading.Barrier(threads.THREADS)
+    barrier = threading.Barrier(threads.READERS)
 
     def close() -> None:
         barrier.wait(10)
         connections.close_all()
 
-    for done in [threads._pool.submit(close) for _ in range(threads.THREADS)]:
+    closing = [threads._readers.submit(close) for _ in range(threads.READERS)]
+    for done in [*closing, threads._writer.submit(connections.close_all)]:
         done.result(20)
 
 
@@ -121,7 +121,8 @@ async def test_a_broken_layer_makes_the_stream_late_and_no_more(
 async def test_a_revoked_token_closes_its_sockets(
     token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumers, "RECHECK_SECONDS", 0.2)
+    monkeypatch.setattr(patrol, "RECHECK_SECONDS", 0.2)
+    monkeypatch.setattr(patrol, "STEP_SECONDS", 0.1)
     async with connected(token) as communicator:
         await wait_for(communicator, "hello")
         await ApiToken.objects.all().adelete()
@@ -134,7 +135,8 @@ async def test_a_revoked_token_closes_its_sockets(
 async def test_a_session_that_is_given_away_is_gone(
     session: Session, bob: User, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumers, "RECHECK_SECONDS", 0.2)
+    monkeypatch.setattr(patrol, "RECHECK_SECONDS", 0.2)
+    monkeypatch.setattr(patrol, "STEP_SECONDS", 0.1)
     async with connected(token) as communicator:
         await communicator.send_to(json.dumps({"type": "subscribe", "session": str(session.pk)}))
         await wait_for(communicator, "live")
@@ -152,10 +154,12 @@ async def test_a_database_that_fails_is_asked_again(
             raise failures.pop()
         return read(*arguments, **options)
 
-    monkeypatch.setattr(subscription, "read_log", read_log)
-    monkeypatch.setattr(subscription, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(feed, "read_log", read_log)
+    monkeypatch.setattr(feed, "RETRY_SECONDS", 0.05)
     async with connected(token, f"/ws/sessions/{session.pk}/") as communicator:
         assert (await wait_for(communicator, "live"))["head"] == 1
+        await write(session, 3)
+        assert (await wait_for(communicator, "events"))["last"] == 4
     assert "gone" in caplog.text
     assert "odd" in caplog.text
 
@@ -163,11 +167,11 @@ async def test_a_database_that_fails_is_asked_again(
 async def test_a_database_that_stays_away_at_the_door_says_restarting(
     token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def admit(*_: Any) -> NoReturn:
+    def answer_all(*_: Any) -> NoReturn:
         raise OperationalError("gone")
 
-    monkeypatch.setattr(consumers, "admit", admit)
-    monkeypatch.setattr(consumers, "ADMISSION_TRIES", 2)
+    monkeypatch.setattr(admission, "answer_all", answer_all)
+    monkeypatch.setattr(admission, "TRIES", 2)
     async with connected(token) as communicator:
         closed = await communicator.receive_output(timeout=5)
         assert closed == {"type": "websocket.close", "code": 1012}

@@ -1,4 +1,7 @@
-"""A connection's ear in the channel layer. Everything it hears is a hint; it may be deaf."""
+"""This process's ear in the channel layer. Everything it hears is a hint; it may be deaf.
+
+One channel and one task for all sockets: a channel each would cost every idle socket several KB.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 import structlog
 from channels.layers import BaseChannelLayer, get_channel_layer
 
-from sessions_app.sockets.tasks import is_running, start_task
+from sessions_app.sockets.tasks import start_task
 
 logger = structlog.get_logger(__name__)
 
@@ -20,8 +23,8 @@ LAST_RETRY_SECONDS = 15.0  # channels_redis keeps a little of each attempt at a 
 OnMessage = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-class LayerLink:
-    """Groups this connection is in; joined again for as long as the layer refuses."""
+class Ear:
+    """In each group for as long as somebody here wants it; joined again while the layer refuses."""
 
     def __init__(self, on_message: OnMessage) -> None:
         layer = get_channel_layer()
@@ -30,49 +33,50 @@ class LayerLink:
         self._layer: BaseChannelLayer = layer
         self._on_message = on_message
         self._channel: str | None = None
-        self._wanted: set[str] = set()
+        self._wanted: dict[str, int] = {}  # how many want it
         self._missing: set[str] = set()
+        self._is_open = asyncio.Event()
         self._listener: asyncio.Task[None] | None = None
         self._mender: asyncio.Task[None] | None = None
 
-    async def start(self, *groups: str) -> None:
-        """Listening, in these groups; or, when the layer is away, as soon as it is back."""
-        self._wanted.update(groups)
-        ready = asyncio.Event()
-        self._listener = start_task(self._listen(ready), "layer link")
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await ready.wait()
-        except TimeoutError:
-            logger.warning("layer_is_away")
-
     async def join(self, group: str) -> None:
-        self._wanted.add(group)
-        if self._channel is not None and not await self._try_to_join(group):
-            self._missing.add(group)
-            if not is_running(self._mender):
-                self._mender = start_task(self._mend(), "layer link mender")
+        """In the group; or, when the layer is away, as soon as it is back."""
+        self._wanted[group] = self._wanted.get(group, 0) + 1
+        if self._listener is None:
+            self._listener = start_task(self._listen(), "ear")
+        if self._channel is None:
+            await self._wait_for_the_channel()
+        elif self._wanted[group] == 1:
+            await self._join_now(group)
 
     async def leave(self, group: str) -> None:
-        self._wanted.discard(group)
+        self._wanted[group] = self._wanted.get(group, 1) - 1
+        if self._wanted[group] > 0:
+            return
+        del self._wanted[group]
         self._missing.discard(group)
         if self._channel is not None:
             await self._guarded(self._layer.group_discard(group, self._channel))
 
-    async def stop(self) -> None:
-        for group in list(self._wanted):
-            await self.leave(group)
-        tasks = [task for task in (self._listener, self._mender) if task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+    async def _wait_for_the_channel(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._is_open.wait()
+        except TimeoutError:
+            logger.warning("layer_is_away")
 
-    async def _listen(self, ready: asyncio.Event) -> None:
+    async def _join_now(self, group: str) -> None:
+        if await self._try_to_join(group):
+            return
+        self._missing.add(group)
+        if self._mender is None or self._mender.done():
+            self._mender = start_task(self._mend(), "ear mender")
+
+    async def _listen(self) -> None:
         self._channel = await self._new_channel()
         for group in list(self._wanted):
-            await self.join(group)
-        ready.set()
+            await self._join_now(group)
+        self._is_open.set()
         while True:
             await self._hear_once(self._channel)
 
