@@ -18,7 +18,7 @@ FORM_BYTES = 64 * 2**10  # what a form adds to the file in it
 # A reader that is still sending would never see an answer whose connection is gone already.
 LINGER_SECONDS = 5
 _UPLOAD = re.compile(
-    rb"/(?:api/sessions/[0-9a-fA-F-]+/files|sessions/[0-9a-fA-F-]+/files/)(?:\?|$)"
+    rb"/(?:api/sessions/[0-9a-fA-F-]+/files|sessions/(?:new|[0-9a-fA-F-]+/files)/)(?:\?|$)"
 )
 
 _got_length = WebRequest.gotLength

@@ -65,7 +65,7 @@ def live(request: HttpRequest) -> HttpResponse:
 def ready(request: HttpRequest) -> HttpResponse:
     """A run can be started and will be carried out: asks database, broker, channel layer,
     worker, disk and sandbox."""
-    return _answer({name: _result(name, check) for name, check in CHECKS.items()})
+    return _answer({name: result_of(name, check) for name, check in CHECKS.items()})
 
 
 def _answer(checks: dict[str, dict[str, str]]) -> HttpResponse:
@@ -81,7 +81,7 @@ def _answer(checks: dict[str, dict[str, str]]) -> HttpResponse:
     return JsonResponse(body, status=503, headers={"Retry-After": RETRY_SECONDS})
 
 
-def _result(name: str, check: Callable[[], str]) -> dict[str, str]:
+def result_of(name: str, check: Callable[[], str]) -> dict[str, str]:
     try:
         return {"status": "ok", "detail": check()}
     except NotReady as problem:

@@ -123,7 +123,7 @@ TEMPLATES: list[dict[str, Any]] = [
     }
 ]
 LOGIN_URL = "sessions:sign_in"
-LOGIN_REDIRECT_URL = "sessions:list"
+LOGIN_REDIRECT_URL = "sessions:home"
 LOGOUT_REDIRECT_URL = "sessions:sign_in"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True

@@ -41,12 +41,14 @@ class OneShotConfig(ModeConfig):
     )
     maxRounds: int = Field(  # noqa: N815  the origin's name
         default=25,
+        title="Rounds at most",
         ge=1,
         le=100,
         description="How often a model is asked at most; then the run ends and keeps what it made.",
     )
     maxAttempts: int = Field(  # noqa: N815  the origin's name
         default=6,
+        title="Attempts at most",
         ge=1,
         le=20,
         description="How often code that a model wrote may fail before the run ends.",

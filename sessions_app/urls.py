@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from sessions_app.views import door, listing, session
+from sessions_app.views import account, beginning, door, listing, session, welcome
 
 app_name = "sessions"
 
@@ -13,11 +13,18 @@ _ONE = "sessions/<uuid:session_id>/"
 
 urlpatterns = [
     path("", listing.home, name="home"),
+    path("welcome/", welcome.show_welcome, name="welcome"),
+    path("welcome/_state/", welcome.show_state, name="welcome_state"),
+    path("welcome/model/", welcome.try_the_model, name="try_model"),
+    path("account/", account.show_account, name="account"),
+    path("account/tokens/", account.create, name="create_token"),
+    path("account/tokens/<int:token_id>/revoke/", account.revoke, name="revoke_token"),
+    path("account/password/", account.change_password, name="change_password"),
     path("sign-in/", door.sign_in, name="sign_in"),
     path("sign-in/link/", door.sign_in_link, name="sign_in_link"),
     path("sign-out/", LogoutView.as_view(), name="sign_out"),
     path("sessions/", listing.list_sessions, name="list"),
-    path("sessions/new/", listing.new_session, name="new"),
+    path("sessions/new/", beginning.new_session, name="new"),
     path(_ONE, session.show_session, name="detail"),
     path(f"{_ONE}_status/", session.show_status, name="status"),
     path(f"{_ONE}_talk/", session.show_talk, name="talk"),

@@ -1,6 +1,15 @@
-"""Whether a model answers: one small question, outside of any run."""
+"""Whether a model answers: one small question, outside of any run.
+
+As a program it reads the model's ModelSpec as JSON from stdin, and writes what the answer took, or
+the failure, to stdout.
+"""
 
 from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
 
 import httpx2
 from pydantic_ai import Agent
@@ -12,6 +21,7 @@ from cmbagent.models.failures import translate
 from cmbagent.models.pricing import usage_of
 from cmbagent.wire import ModelSpec, Usage
 
+LONGEST_S = 60  # whoever started it may have died: then it ends by itself
 _QUESTION = "Explain in one word what a photon is."
 
 
@@ -33,3 +43,17 @@ def _failure(error: Exception, spec: ModelSpec) -> Exception:
         case EngineError() as failure:
             return failure
     return error
+
+
+def main() -> None:
+    signal.alarm(LONGEST_S)
+    spec: ModelSpec = json.load(sys.stdin)
+    try:
+        said: object = asyncio.run(ask_once(spec))
+    except EngineError as error:
+        said = error.failure()
+    json.dump(said, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

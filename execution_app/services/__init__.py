@@ -4,6 +4,7 @@ Lock order everywhere: run, approval, session. Leases use the database's clock.
 """
 
 from execution_app.services.batches import Unstorable, record_batch
+from execution_app.services.beginnings import begin_session
 from execution_app.services.claims import (
     Claim,
     Requests,
@@ -53,6 +54,7 @@ __all__ = [
     "Requests",
     "Unstorable",
     "artifact_file",
+    "begin_session",
     "cancel_run",
     "claim_run",
     "cost_of_run",

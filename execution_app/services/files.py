@@ -130,9 +130,14 @@ def store_upload(session: Session, *, name: str, chunks: Iterable[bytes], by: Us
 
 def receive_upload(session: Session, *, name: str, chunks: Iterable[bytes]) -> FoundFile:
     """The slow half of store_upload, the bytes: call it outside of any transaction."""
-    found = _store_chunks(checked_name(name), chunks)
+    found = keep_upload(name=name, chunks=chunks)
     workdir.copy_in(work_dir(session.pk), found.path, blob_path(found.sha256), code_uid(session.pk))
     return found
+
+
+def keep_upload(*, name: str, chunks: Iterable[bytes]) -> FoundFile:
+    """A person's file among the bytes that are kept; of no session yet."""
+    return _store_chunks(checked_name(name), chunks)
 
 
 def record_upload(session: Session, found: FoundFile, *, by: User) -> Artifact:

@@ -18,12 +18,18 @@ from sessions_app.statuses import SessionStatus, sources
 
 
 def create_session(
-    *, owner: User, mode: str, name: str = "", config: Mapping[str, Any] | None = None
+    *,
+    owner: User,
+    mode: str,
+    name: str = "",
+    config: Mapping[str, Any] | None = None,
+    session_id: uuid.UUID | None = None,
 ) -> Session:
-    """A new, empty session. Raises ConfigInvalid naming what does not fit the mode."""
+    """A new, empty session. Raises ConfigInvalid naming what does not fit the mode. Its id is
+    given by who has put files into its folder already."""
     checked = checked_config(mode, config)
     with transaction.atomic():
-        session = Session(owner=owner, mode=mode, config=checked)
+        session = Session(id=session_id or uuid.uuid4(), owner=owner, mode=mode, config=checked)
         session.name = name.strip()[:200] or f"{mode}_{session.id.hex[:8]}"
         session.save(force_insert=True)
         SessionState.objects.create(session=session)

@@ -13,6 +13,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from django.utils.cache import patch_vary_headers
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 from structlog.contextvars import bind_contextvars
@@ -46,12 +47,18 @@ def for_members(
     def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
         if request.user.is_authenticated:
             return view(cast("PageRequest", request), *args, **kwargs)
-        if htmx := HtmxDetails(request):
-            here = htmx.current_url_abs_path or "/"
-            return HttpResponseClientRedirect(f"{reverse(settings.LOGIN_URL)}?next={quote(here)}")
-        return redirect_to_login(request.get_full_path())
+        response = _to_the_door(request)
+        patch_vary_headers(response, ["HX-Request"])
+        return response
 
     return guarded
+
+
+def _to_the_door(request: HttpRequest) -> HttpResponse:
+    if htmx := HtmxDetails(request):
+        here = htmx.current_url_abs_path or "/"
+        return HttpResponseClientRedirect(f"{reverse(settings.LOGIN_URL)}?next={quote(here)}")
+    return redirect_to_login(request.get_full_path())
 
 
 def get_session(request: PageRequest, session_id: uuid.UUID) -> Session:

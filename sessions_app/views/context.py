@@ -38,7 +38,7 @@ _CONSOLE_EVENTS = 2000
 _DRAFT_EVENTS = 2000  # of a message that is being written; a model ends before that
 _RUNS_SHOWN = 50
 _FILES_SHOWN = 500
-_SANDBOX_WORDS = {
+SANDBOX_WORDS = {
     1: "level 1, bubblewrap",
     2: "level 2, Landlock and seccomp",
     3: "level 3, limits only",
@@ -55,7 +55,7 @@ class Chip:
     moving: bool = False
 
 
-_CHIPS = {
+CHIPS = {
     RunStatus.QUEUED: Chip("Queued", "run", moving=True),
     RunStatus.RUNNING: Chip("Running", "run", moving=True),
     RunStatus.WAITING_APPROVAL: Chip("Waiting for you", "wait"),
@@ -75,7 +75,7 @@ def make_chip(run: Run | None) -> Chip:
         return Chip("Pausing", "run", moving=True)
     if is_postponed(run):
         return Chip("Postponed", "run")
-    return _CHIPS[RunStatus(run.status)]
+    return CHIPS[RunStatus(run.status)]
 
 
 def is_pausing(run: Run) -> bool:
@@ -139,7 +139,7 @@ class ShownRun:
 
 
 def _shown_run(run: Run, costs: Sequence[CostRow]) -> ShownRun:
-    sandbox = _SANDBOX_WORDS.get(run.sandbox_level or 0, "")
+    sandbox = SANDBOX_WORDS.get(run.sandbox_level or 0, "")
     cost = money(_cost_of(run, costs))
     return ShownRun(run, model_of(run, run.session), sandbox, cost, console_url(run))
 

@@ -1,44 +1,41 @@
-"""The list of sessions, and the page that makes one."""
+"""The list of sessions."""
 
 from __future__ import annotations
 
 import hashlib
-import textwrap
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from django.core.paginator import Paginator
-from django.db.models import OuterRef, Subquery
+from django.db.models import Count, OuterRef, Q, Subquery, Sum
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET
 from django.views.decorators.vary import vary_on_headers
 
-from execution_app.errors import TaskInvalid
-from execution_app.model_choice import model_name_for
-from execution_app.models import Run
-from execution_app.services import start_run
-from sessions_app.errors import ConfigInvalid
-from sessions_app.forms import FilterForm, NewSessionForm
+from execution_app.models import Run, Usage
+from execution_app.statuses import RunStatus
+from sessions_app.forms import NO_TASK, FilterForm
 from sessions_app.models import Session, SessionQuerySet
-from sessions_app.modes import MODES, NO_MODEL
-from sessions_app.rendering.entries import ago
-from sessions_app.services import Answer, Ask, answer_once, create_session
-from sessions_app.views.access import PageRequest, SeeOther, for_members
+from sessions_app.rendering.entries import ago, clock, money
+from sessions_app.views.access import PageRequest, for_members
 from sessions_app.views.context import Chip, make_chip, mode_label
 
 PAGE_SIZE = 25
+LIVE_SECONDS = 3  # how old what is shown may be, while somebody looks
 
 
 @require_GET
 @for_members
 def home(request: PageRequest) -> HttpResponse:
-    return redirect("sessions:list")
+    """Whoever has begun nothing yet is shown how."""
+    begun = Session.objects.visible_to(request.user).filter(owner=request.user).exists()
+    return redirect("sessions:list" if begun else "sessions:welcome")
 
 
 @require_GET
@@ -50,13 +47,20 @@ def list_sessions(request: PageRequest) -> HttpResponse:
     found = _filtered(Session.objects.visible_to(request.user), form.cleaned_data)
     context = {"form": form, "section": "sessions", **_page_context(request, found)}
     fragment = request.htmx and not request.htmx.history_restore_request
+    if fragment and request.GET.get("seen") == context["seen"]:
+        return HttpResponse(status=204)  # it looks as it did
     template = "sessions/_list.html" if fragment else "sessions/list.html"
     return render(request, template, context, status=200 if valid else 422)
 
 
 def _filtered(sessions: SessionQuerySet, wanted: dict[str, Any]) -> SessionQuerySet:
+    if mode := wanted.get("mode"):
+        sessions = sessions.filter(mode=mode)
     if status := wanted.get("status"):
-        sessions = sessions.filter(status=status)
+        last = _last_run_of("pk").values("status")[:1]
+        sessions = sessions.annotate(last_status=Subquery(last))
+        known = Q(last_status__isnull=True) if status == NO_TASK else Q(last_status=status)
+        sessions = sessions.filter(known)
     if words := wanted.get("q"):
         sessions = sessions.filter(name__icontains=words)
     return sessions
@@ -64,117 +68,104 @@ def _filtered(sessions: SessionQuerySet, wanted: dict[str, Any]) -> SessionQuery
 
 @dataclass(frozen=True)
 class Row:
+    """What the list says of a session. `passed` and `elapsed` are seconds, as of now."""
+
     session: Session
     mode: str
     chip: Chip
-    ago: str
+    passed: int
+    runs: int
+    elapsed: int | None
+    ticking: bool
+    cost: str
+
+    @property
+    def ago(self) -> str:
+        return ago(self.passed)
+
+    @property
+    def clock(self) -> str:
+        return clock(self.elapsed or 0)
+
+    @property
+    def mark(self) -> str:
+        """Changes with what is shown, but for what passes by itself."""
+        elapsed = "" if self.ticking else str(self.elapsed)
+        shown = (self.session.pk, self.session.name, self.session.updated_at, self.chip, self.cost)
+        return repr((shown, self.runs, elapsed))
 
 
-def _row(session: Session, run: Run | None, now: datetime) -> Row:
-    passed = (now - session.updated_at).total_seconds()
-    return Row(session, mode_label(session), make_chip(run), ago(passed))
+def _row(session: Session, run: Run | None, cost: str, now: datetime) -> Row:
+    return Row(
+        session=session,
+        mode=mode_label(session),
+        chip=make_chip(run),
+        passed=int((now - session.updated_at).total_seconds()),
+        runs=run.number if run else 0,
+        elapsed=_elapsed(run, now),
+        ticking=run is not None and run.status == RunStatus.RUNNING,
+        cost=cost,
+    )
+
+
+def _elapsed(run: Run | None, now: datetime) -> int | None:
+    if run is None or run.started_at is None:
+        return None
+    return int(((run.finished_at or now) - run.started_at).total_seconds())
 
 
 def _page_context(request: PageRequest, found: SessionQuerySet) -> dict[str, Any]:
     newest_first = found.select_related("owner").order_by("-updated_at", "id")
     page = Paginator(newest_first, PAGE_SIZE).get_page(request.GET.get("page"))
-    runs, now = _last_runs(page.object_list), timezone.now()
+    rows = _rows(list(page.object_list))
     return {
         "page": page,
-        "rows": [_row(session, runs.get(session.pk), now) for session in page],
-        "filtered": bool(request.GET.get("q") or request.GET.get("status")),
-        "here": request.get_full_path(),
-        "previous_page": _page_url(request, page.number - 1),
-        "next_page": _page_url(request, page.number + 1),
+        "rows": rows,
+        "filtered": any(request.GET.get(name) for name in FilterForm.base_fields),
+        "here": _address(request),
+        "seen": _digest([str(page.number), str(page.paginator.count), *(r.mark for r in rows)]),
+        "live_seconds": LIVE_SECONDS,
+        "previous_page": _address(request, page=page.number - 1),
+        "next_page": _address(request, page=page.number + 1),
     }
 
 
+def _rows(sessions: Sequence[Session]) -> list[Row]:
+    runs, costs, now = _last_runs(sessions), _costs(sessions), timezone.now()
+    return [_row(each, runs.get(each.pk), costs.get(each.pk, ""), now) for each in sessions]
+
+
+def _last_run_of(session: str) -> Any:
+    return Run.objects.filter(session=OuterRef(session)).order_by("-number")
+
+
 def _last_runs(sessions: Iterable[Session]) -> dict[uuid.UUID, Run]:
-    last = Run.objects.filter(session=OuterRef("session")).order_by("-number").values("pk")[:1]
+    last = _last_run_of("session").values("pk")[:1]
     ids = [session.pk for session in sessions]
     return {run.session_id: run for run in Run.objects.filter(session__in=ids, pk=Subquery(last))}
 
 
-def _page_url(request: PageRequest, number: int) -> str:
+def _costs(sessions: Iterable[Session]) -> dict[uuid.UUID, str]:
+    """Of all its runs, in words; nothing is said where no model was asked."""
+    calls = Usage.objects.filter(run__session__in=[session.pk for session in sessions])
+    sums = calls.values("run__session").annotate(
+        usd=Sum("cost_usd"), unknown=Count("pk", filter=Q(cost_usd__isnull=True))
+    )
+    return {row["run__session"]: _cost(row["usd"], row["unknown"]) for row in sums}
+
+
+def _cost(usd: Decimal | None, unknown: int) -> str:
+    return "cost unknown" if unknown else money(usd)
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _address(request: PageRequest, **changes: int) -> str:
+    """Of this list, without what only a fragment says."""
     query = request.GET.copy()
-    query["page"] = str(number)
+    query.pop("seen", None)
+    for name, value in changes.items():
+        query[name] = str(value)
     return f"{request.path}?{query.urlencode()}"
-
-
-# -- a new session ----------------------------------------------------------------------------
-@require_http_methods(["GET", "HEAD", "POST"])
-@for_members
-def new_session(request: PageRequest) -> HttpResponse:
-    if request.method != "POST":
-        return _new_page(request, NewSessionForm(initial=_initial(request)))
-    form = NewSessionForm(request.POST)
-    if form.is_valid() and (session_id := _start(form, request)):
-        return SeeOther(reverse("sessions:detail", args=[session_id]))
-    return _new_page(request, form, status=422)
-
-
-def _new_page(request: PageRequest, form: NewSessionForm, status: int = 200) -> HttpResponse:
-    context = {
-        "form": form,
-        "section": "new",
-        "modes": list(MODES.values()),
-        "connected_model": _connected_model(),
-        "examples": [{"task": task, "title": task.split("\n", 1)[0]} for task in _examples()],
-    }
-    return render(request, "sessions/new.html", context, status=status)
-
-
-def _connected_model() -> str:
-    """The one that runs use unless they name another; empty when none is connected."""
-    try:
-        name = model_name_for({})
-    except ConfigInvalid:
-        return ""
-    return "" if name == NO_MODEL else name
-
-
-def _examples() -> list[str]:
-    return [example["task"] for mode in MODES.values() for example in mode.examples]
-
-
-def _initial(request: PageRequest) -> dict[str, str]:
-    initial = {"mode": next(iter(MODES))}
-    number = request.GET.get("example", "")
-    examples = dict(enumerate(_examples(), 1))
-    if number.isdecimal() and int(number) in examples:
-        initial["task"] = examples[int(number)]
-    return initial
-
-
-def _start(form: NewSessionForm, request: PageRequest) -> str | None:
-    """The id of the session; None when the form now says what is wrong."""
-    try:
-        return _start_once(form, request)
-    except TaskInvalid as refusal:
-        form.add_error(refusal.field, refusal.message)
-    except ConfigInvalid as refusal:
-        form.refuse_config(refusal.fields)
-    return None
-
-
-def _first_words(task: str) -> str:
-    """A name for a session whose owner gave none: how its task begins, unless that is code."""
-    line = task.strip().split("\n", 1)[0].strip().rstrip(":.")
-    return "" if line.startswith("```") else textwrap.shorten(line, 80, placeholder=" …")
-
-
-def _start_once(form: NewSessionForm, request: PageRequest) -> str:
-    """Start what the form says; the same page sent twice, unchanged, starts it once."""
-    wanted = form.cleaned_data
-    digest = hashlib.sha256(repr(sorted(wanted.items())).encode()).hexdigest()
-    ask = Ask(request.user, f"page-{digest}", "POST", request.path, digest)
-
-    def effect() -> Answer:
-        name = wanted["name"] or _first_words(wanted["task"])
-        session = create_session(
-            owner=request.user, mode=wanted["mode"], name=name, config=form.config()
-        )
-        start_run(session=session, task=wanted["task"], by=request.user)
-        return Answer(303, str(session.pk))
-
-    return str(answer_once(ask, effect).content)

@@ -186,7 +186,7 @@ def test_a_setting_that_cannot_be_is_refused_beside_it(open_tab: OpenTab, house:
     page.get_by_text("Settings").click()
     page.get_by_label("Model", exact=True).fill("anthropic:claude-sonnet-4-5")
     page.get_by_role("button", name="Start").click()
-    expect(page.locator("#id_config-model_error")).to_be_visible()
+    expect(page.locator("#id_config-one-shot-model_error")).to_be_visible()
     expect(page.get_by_label("Model", exact=True)).to_have_value("anthropic:claude-sonnet-4-5")
 
 
