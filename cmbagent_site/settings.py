@@ -125,6 +125,13 @@ TEMPLATES: list[dict[str, Any]] = [
 LOGIN_URL = "sessions:sign_in"
 LOGIN_REDIRECT_URL = "sessions:home"
 LOGOUT_REDIRECT_URL = "sessions:sign_in"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        *("UserAttributeSimilarityValidator", "MinimumLengthValidator"),
+        *("CommonPasswordValidator", "NumericPasswordValidator"),
+    )
+]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"
