@@ -57,8 +57,8 @@ science:        ## make the environment for executed code, again if it failed
 models:         ## install what models of Anthropic, Google and Mistral need
 	@$(INSTALL) .venv requirements/server.txt requirements/models.txt
 
-bench: dev-environment science  ## measure (ARGS="name"); docs/benchmarks.md explains
-	.venv/bin/python -m bench $(ARGS)
+bench: dev-environment science  ## measure (ARGS="name", AGAINST=commit); docs/benchmarks.md explains
+	.venv/bin/python -m bench $(if $(AGAINST),--against $(AGAINST)) $(ARGS)
 
 soak: dev-environment science   ## the long versions of the tests
 	@scripts/system-packages

@@ -13,7 +13,7 @@ from pathlib import Path
 from websockets.asyncio.client import ClientConnection, connect
 
 from bench.figures import Figure
-from tests.deployment import Deployment, Shape
+from tests.deployment import BASE_DIR, Deployment, Shape
 from tests.servers import PostgreSQL, Redis
 
 SOCKETS = 1_000
@@ -38,12 +38,14 @@ def once(shape: Shape) -> tuple[float, float]:
 
 
 @contextlib.contextmanager
-def only_web(shape: Shape) -> Iterator[Deployment]:
+def only_web(
+    shape: Shape, *, program: Path = BASE_DIR, env: dict[str, str] | None = None
+) -> Iterator[Deployment]:
     with contextlib.ExitStack() as stack:
         production = shape == "production"
         postgres = stack.enter_context(PostgreSQL.running()) if production else None
         redis = stack.enter_context(Redis.running()) if production else None
-        house = Deployment(shape, postgres=postgres, redis=redis)
+        house = Deployment(shape, postgres=postgres, redis=redis, program=program, env=env)
         stack.callback(house.remove)
         house.prepare()
         house.start_web()

@@ -61,8 +61,10 @@ class Deployment:
         postgres: PostgreSQL | None = None,
         redis: Redis | None = None,
         env: dict[str, str] | None = None,
+        program: Path = BASE_DIR,
     ) -> None:
         self.shape = shape
+        self.program = program
         self.folder = Path(tempfile.mkdtemp(prefix="cmbagent-test-"))
         self.folder.chmod(0o755)
         self.port = free_port()
@@ -115,7 +117,7 @@ class Deployment:
     def manage(self, *arguments: str) -> str:
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=BASE_DIR,
+            cwd=self.program,
             env=self.env,
             capture_output=True,
             text=True,
@@ -170,7 +172,7 @@ class Deployment:
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *command],
-                cwd=BASE_DIR,
+                cwd=self.program,
                 env=self.env,
                 stdout=log,
                 stderr=log,
