@@ -1,5 +1,5 @@
-"""`python -m bench [starting] [engines] [isolation] [latency] [recovery] [sockets] [crowds]`: all
-without a name. `--against COMMIT` measures that commit's web process beside ours."""
+"""`python -m bench [starting] [engines] [isolation] [latency] [recovery] [sockets] [runs] [crowds]`:
+all without a name. `--against COMMIT` measures that commit's web process beside ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import crowds, engines, idle_sockets, isolation, latency, recovery, starting
+from bench import crowds, engines, idle_sockets, isolation, latency, many_runs, recovery, starting
 from bench.crowds import Candidate
 from bench.figures import HEAD, Figure, show
 from tests.deployment import BASE_DIR, Deployment, Shape
@@ -24,14 +24,17 @@ ALONE = {
     "sockets": idle_sockets.measure,
 }
 IN_A_HOUSE = {"latency": latency.measure, "recovery": recovery.measure}
+SHAPED = {"runs": many_runs.measure}
 COMPARED = {"crowds": crowds.measure}
-NAMES = [*ALONE, *IN_A_HOUSE, *COMPARED]
+NAMES = [*ALONE, *IN_A_HOUSE, *SHAPED, *COMPARED]
 
 
 def figures(options: argparse.Namespace, candidates: list[Candidate]) -> Iterator[Figure]:
     for name in options.names or NAMES:
         if name in ALONE:
             yield from ALONE[name]()
+        elif name in SHAPED:
+            yield from SHAPED[name](tuple(options.shapes))
         elif name in COMPARED:
             yield from COMPARED[name](candidates, options.sockets, tuple(options.shapes))
         else:

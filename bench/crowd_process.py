@@ -69,9 +69,9 @@ class Crowd:
         """Begin to measure."""
         self._told = array("d")  # seconds from when a line was said to its arrival
         self._stored = array("d")  # seconds from an event's timestamp to its arrival
-        self._events = self._frames = self._bytes = 0
+        self._events = self._frames = self._lines = 0
         self._gaps = self._doubles = self._breaks = 0
-        self._first_at = self._last_at = self._live_at = 0.0
+        self._last_at = self._line_at = self._live_at = 0.0
 
     # -- orders -------------------------------------------------------------------------------
     def run(self) -> None:
@@ -130,12 +130,12 @@ class Crowd:
             "live_at": self._live_at,
             "events": self._events,
             "frames": self._frames,
-            "bytes": self._bytes,
+            "lines": self._lines,
             "gaps": self._gaps,
             "doubles": self._doubles,
             "breaks": self._breaks,
             "missing": missing,
-            "first_at": self._first_at,
+            "line_at": self._line_at,
             "last_at": self._last_at,
             "told": _summary(self._told),
             "stored": _summary(self._stored),
@@ -245,11 +245,12 @@ class Crowd:
         self._doubles += max(0, follower.last - news.first + 1)
         self._events += news.last - news.first + 1
         self._frames += 1
-        self._bytes += len(payload)
+        self._lines += news.lines
         self._told.extend([now - at for at in news.told])
         self._stored.extend([now - at for at in news.stored])
-        self._first_at = self._first_at or now
         self._last_at = now
+        if news.lines:
+            self._line_at = now
         follower.last = news.last
         if follower.last - follower.acked >= ACK_EVENTS or len(payload) > 2**16:
             self._acknowledge(follower)

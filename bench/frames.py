@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 NO_MASK = b"\0\0\0\0"  # a client must mask; with zeros that changes nothing
 TYPE = re.compile(rb'"type":\s?"(\w+)"')
-FIRST, LAST = re.compile(rb'"first":\s?(\d+)'), re.compile(rb'"last":\s?(\d+)')
-TOLD_AT = re.compile(rb"@(\d{10}\.\d{6})")  # in the text of an event: when the line was said
-STORED_AT = re.compile(rb'"timestamp":\s?"([^"]+)"')
-HEAD_BYTES = 400  # of a frame: there is what it is about
+TOLD_AT = re.compile(r"@(\d{10}\.\d{6})")  # in the text of an event: when the line was said
+HEAD_BYTES = 100  # of a frame: there is its type
 
 
 class News:
     """What an `events` frame brings."""
 
-    __slots__ = ("first", "last", "stored", "told")
+    __slots__ = ("first", "last", "lines", "stored", "told")
 
     def __init__(self, payload: bytes) -> None:
-        head = payload[:HEAD_BYTES]
-        self.first = _number(FIRST, head)
-        self.last = _number(LAST, head)
-        self.told = [float(found) for found in TOLD_AT.findall(payload)]
+        frame = json.loads(payload)
+        self.first, self.last = int(frame["first"]), int(frame["last"])
+        printed = "".join(e["data"]["text"] for e in frame["events"] if e["event_type"] == "output")
+        self.lines = printed.count("\n")
+        self.told = [float(found) for found in TOLD_AT.findall(printed)]
         self.stored = [
-            datetime.fromisoformat(found.decode()).timestamp()
-            for found in STORED_AT.findall(payload)
+            datetime.fromisoformat(event["timestamp"]).timestamp() for event in frame["events"]
         ]
 
 
@@ -58,10 +57,3 @@ def split_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
         frames.append((opcode, data[begins : begins + size]))
         at = begins + size
     return frames, data[at:]
-
-
-def _number(pattern: re.Pattern[bytes], text: bytes) -> int:
-    found = pattern.search(text)
-    if found is None:
-        raise ValueError(f"an events frame without {pattern.pattern!r}")
-    return int(found[1])
