@@ -1,5 +1,5 @@
-"""`python -m bench [starting] [engines] [isolation] [latency] [recovery] [sockets] [runs] [crowds]`:
-all without a name. `--against COMMIT` measures that commit's web process beside ours."""
+"""`python -m bench [starting] [engines] [isolation] [latency] [recovery] [sockets] [page] [runs]
+[crowds]`: all without a name. `--against COMMIT` measures that commit's web process beside ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import crowds, engines, idle_sockets, isolation, latency, many_runs, recovery, starting
+from bench import (
+    browser_page,
+    crowds,
+    engines,
+    idle_sockets,
+    isolation,
+    latency,
+    many_runs,
+    recovery,
+    starting,
+)
 from bench.crowds import Candidate
 from bench.figures import HEAD, Figure, show
 from tests.deployment import BASE_DIR, Deployment, Shape
@@ -22,6 +32,7 @@ ALONE = {
     "engines": engines.measure,
     "isolation": isolation.measure,
     "sockets": idle_sockets.measure,
+    "page": browser_page.measure,
 }
 IN_A_HOUSE = {"latency": latency.measure, "recovery": recovery.measure}
 SHAPED = {"runs": many_runs.measure}

@@ -25,12 +25,13 @@ django.setup()
 from django.contrib.auth.models import User  # noqa: E402
 from django.db import transaction  # noqa: E402
 
-from sessions_app.event_types import Output  # noqa: E402
+from sessions_app.event_types import AgentMessage, Output  # noqa: E402
 from sessions_app.hints import keep_one_loop  # noqa: E402
 from sessions_app.models import Session  # noqa: E402
 from sessions_app.services import append_events  # noqa: E402
 
-FILL_AT_ONCE = 1_000
+FILL_AT_ONCE, TALK_EVERY = 1_000, 100
+LONG_LINE = "a line as long as a line of a log often is"
 
 
 def make(number: int) -> list[str]:
@@ -38,6 +39,11 @@ def make(number: int) -> list[str]:
     made = [Session(owner=owner, name=f"bench {n}", mode="one-shot") for n in range(number)]
     Session.objects.bulk_create(made)
     return [str(session.pk) for session in made]
+
+
+def _talk(number: int) -> AgentMessage:
+    content = f"Step {number} is done. The **result** is `{number / 7:.3f}`.\n\n* one\n* two\n"
+    return AgentMessage(agent="engineer", role="assistant", content=content)
 
 
 def line_of(number: int, text: str) -> Output:
@@ -75,7 +81,20 @@ def pace(sessions: list[str], rate: float, seconds: float, together: int) -> dic
     return {"heads": heads, "rate": total / took, "cpu_s": time.process_time() - busy}
 
 
-ORDERS = {"make": make, "fill": fill, "pace": pace}
+def print_lines(session: str, lines: int, rate: float, each: int) -> int:
+    """As code prints them: so many lines an event."""
+    last, began = 0, time.time()
+    for start in range(0, lines, each):
+        if (early := began + start / rate - time.time()) > 0:
+            time.sleep(early)
+        numbers = range(start + 1, start + each + 1)
+        text = "".join(f"line {n}: as long as a line of a log often is\n" for n in numbers)
+        output = Output(stream="stdout", line=start + 1, text=text)
+        last = append_events(uuid.UUID(session), [output])
+    return last
+
+
+ORDERS = {"make": make, "fill": fill, "pace": pace, "print_lines": print_lines}
 
 
 def main() -> None:

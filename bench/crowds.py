@@ -25,6 +25,7 @@ LOAD_SECONDS = 15.0
 ONE_SESSION, EVENTS_A_SECOND = 1_000, 50
 MESSAGES_A_SECOND, TOGETHER = 1_000, 20
 FLOOR_KB, PROMISED_HINTLESS_MS = 45, 1_200
+BACKLOG, STALLED = 100_000, (1, 19)  # events; readers, one group after the other
 DEAF = {"DJANGO_SETTINGS_MODULE": "bench.deaf_settings"}
 
 
@@ -85,6 +86,8 @@ def measure(
         for candidate in candidates:
             yield from all_on_one_session(candidate, shape, min(sockets, ONE_SESSION))
         yield from without_hints(candidates[0], shape)
+        for candidate in candidates:
+            yield from stalled(candidate, shape)
 
 
 # -- each socket its own session --------------------------------------------------------------
@@ -147,6 +150,24 @@ def without_hints(candidate: Candidate, shape: Shape) -> Iterator[Figure]:
         scene.crowd.join(sessions)
         pace = Pace(100)
         yield from load(scene, sessions, "all hints lost", pace, PROMISED_HINTLESS_MS)
+
+
+def stalled(candidate: Candidate, shape: Shape) -> Iterator[Figure]:
+    """What readers hold of the web process that ask for a long log and read nothing of it."""
+    with Scene.of(candidate, shape) as scene:
+        session, quiet = scene.writer.order("make", number=2)
+        scene.writer.order("fill", session=session, events=BACKLOG)
+        scene.crowd.join([quiet] * WARM)
+        scene.crowd.join([session])  # what reading a long log brings once is not of the stalled
+        before = pss_kb(scene.web_pid)
+        together = 0
+        for number in STALLED:
+            scene.crowd.order("stall", session=session, number=number)
+            time.sleep(SETTLE_SECONDS)
+            held = (pss_kb(scene.web_pid) - before) / 1024
+            together += number
+            what = f"{together} stalled readers of {BACKLOG:,} events"
+            yield scene.figure(f"{what}: held, all", "MB", held)
 
 
 def load(

@@ -104,9 +104,9 @@ def together(
         if time.time() > begin:
             raise RuntimeError("the runs began too late: other work holds the machine")
         time.sleep(begin - time.time())
-        busy = busy_seconds(house)
+        before = busy_seconds(house)
         time.sleep(PACED_SECONDS)
-        busy = busy_seconds(house) - busy
+        busy = sum(now - before.get(pid, 0.0) for pid, now in busy_seconds(house).items())
         for run in started:
             house.wait_for(run, "completed", within=300)
         heads = {session: house.get(f"sessions/{session}")["last_seq"] for session in sessions}
@@ -115,6 +115,6 @@ def together(
     return report, busy
 
 
-def busy_seconds(house: Deployment) -> float:
+def busy_seconds(house: Deployment) -> dict[int, float]:
     """Processor time of web, workers, engines and code."""
-    return sum(cpu_seconds(pid) for pid in house.living_processes())
+    return {pid: cpu_seconds(pid) for pid in house.living_processes()}
