@@ -41,6 +41,7 @@ HOST_NAME = f"{socket.gethostname()}/{boot_id()}"  # a restart of the machine ma
 # -- running things ---------------------------------------------------------------------------
 WORKERS = env.integer("CMBAGENT_WORKERS", 8, minimum=1, maximum=512)
 LEASE_SECONDS = env.number("CMBAGENT_LEASE_SECONDS", 15.0, minimum=1)
+GROUP_COMMIT = env.boolean("CMBAGENT_GROUP_COMMIT", default=True)
 REAP_SECONDS = 1.0
 SANDBOX_ACCEPTED_LEVEL = env.integer("CMBAGENT_SANDBOX", 2, minimum=1, maximum=3)
 CODE_THREADS = env.optional_integer("CMBAGENT_CODE_THREADS", minimum=1)

@@ -15,8 +15,9 @@ from django.conf import settings
 
 from execution_app import services
 from execution_app.console import Console, Stream
+from execution_app.group_commit import Committer
 from execution_app.patience import Patience
-from execution_app.services import Claim, Finished, FoundFile, Unstorable
+from execution_app.services import Batch, Claim, Finished, FoundFile, Unstorable
 from execution_app.truncation import bounded
 from sessions_app.event_types import EventData
 
@@ -35,11 +36,13 @@ class Outbox:
         console: Console,
         patience: Patience,
         acknowledge: Callable[[str], None],
+        committer: Committer,
     ) -> None:
         self._claim = claim
         self._console = console
         self._patience = patience
         self._acknowledge = acknowledge
+        self._committer = committer
         self._items: list[EventData | Finished | Unstorable] = []
         self._files: list[FoundFile] = []
         self._bytes = 0
@@ -108,7 +111,7 @@ class Outbox:
         started = time.monotonic()
         self._items.extend(self._console.take(now=started, everything=everything))
         if self._items or self._files:
-            self._patience(services.record_batch, self._claim, self._items, self._files)
+            self._patience(self._store)
         stored, self._items, self._files = self._items, [], []
         self._bytes = self._console.size
         for item in stored:
@@ -117,3 +120,10 @@ class Outbox:
         ended = time.monotonic()
         gap = min(max(ended - started, MIN_GAP_SECONDS), MAX_GAP_SECONDS)
         self._next_flush = ended + gap
+
+    def _store(self) -> None:
+        batch = None if self._files else Batch.of(self._claim, self._items)
+        if batch and self._committer.takes(batch):
+            self._claim.batch += 1
+        else:
+            services.record_batch(self._claim, self._items, self._files)

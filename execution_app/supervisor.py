@@ -23,6 +23,7 @@ from execution_app.collector import Collection, Collector
 from execution_app.console import Console, Stream
 from execution_app.endings import Ending, settle
 from execution_app.engine_process import EngineProcess, engine_environment, proxies
+from execution_app.group_commit import Committer
 from execution_app.hiding import Secrets, Veil
 from execution_app.messages import entry_of, event_of, log_for_engine, start_message
 from execution_app.model_choice import models_for
@@ -89,7 +90,9 @@ class Supervisor:
             owned.callback(self._engine.stop, gently=False)
             self._patience = Patience(self._engine, self._is_asked_to_drain)
             console = Console(claim.console_lines + 1)
-            self._outbox = Outbox(claim, console, self._patience, self._acknowledge)
+            committer = Committer()
+            owned.callback(committer.close)
+            self._outbox = Outbox(claim, console, self._patience, self._acknowledge, committer)
             self._outgoing = Outgoing(self._engine.channel.send)
             self._owned = owned.pop_all()
 

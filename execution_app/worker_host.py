@@ -1,5 +1,5 @@
-"""The parent of a host's workers: starts template and clusters, watches over supervisors, reaps,
-drains.
+"""The parent of a host's workers: starts template, clusters and committer, watches over
+supervisors, reaps, drains.
 
 Nothing that must happen stands in the run queue: every worker may be busy for hours, and an
 expired lease is still taken back within seconds, from here.
@@ -50,7 +50,12 @@ logger = structlog.get_logger(__name__)
 WATCH_SECONDS = 0.05
 CALM_SECONDS = 0.5  # after a pass that failed
 DRAIN_SECONDS = 15.0
-CLUSTERS = ("runs", "chores")
+COMMITTER = "committer"
+CHILDREN = {
+    "runs": ("qcluster", "-n", "runs"),
+    "chores": ("qcluster", "-n", "chores"),
+    COMMITTER: ("commit_groups",),
+}
 
 
 class AlreadyRunning(SystemExit):
@@ -62,7 +67,7 @@ class WorkerHost:
 
     def __init__(self) -> None:
         self._stopping = False
-        self._clusters: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: dict[str, subprocess.Popen[bytes]] = {}  # by name
         self._template: TemplateKeeper | None = None
         self._server: Server | None = None
         self._report: dict[str, int | str | None] = {}
@@ -88,8 +93,9 @@ class WorkerHost:
         self._quietly(schedule_chores)
         self._template = TemplateKeeper()  # before the workers, who are told of it
         self._template.watch()
-        for name in CLUSTERS:
-            self._start(name)
+        for name in CHILDREN:
+            if name != COMMITTER or settings.GROUP_COMMIT:
+                self._start(name)
 
     def _ask_to_stop(self, *_: object) -> None:
         self._stopping = True
@@ -114,9 +120,12 @@ class WorkerHost:
     def _watch(self) -> None:
         if self._template is not None:
             self._template.watch()
-        for name, cluster in list(self._clusters.items()):
-            if cluster.poll() is not None:
-                logger.warning("cluster_died", cluster=name, status=cluster.returncode)
+        for name, child in list(self._children.items()):
+            if child.poll() is not None:
+                if name == COMMITTER:
+                    logger.warning("committer_died", status=child.returncode)
+                else:
+                    logger.warning("cluster_died", cluster=name, status=child.returncode)
                 self._start(name)
         self._end_strays()
         for pid in control.supervisor_pids():
@@ -132,7 +141,7 @@ class WorkerHost:
     def _end_strays(self) -> None:
         """We are a subreaper: what killed workers leave behind comes to us and ends here. Not the
         engines of a killed template: their supervisors live."""
-        children = children_of(os.getpid()) - {cluster.pid for cluster in self._clusters.values()}
+        children = children_of(os.getpid()) - {child.pid for child in self._children.values()}
         if self._template is not None:
             self._template.bury_adopted(children)
             children -= {self._template.pid, *self._template.engines}
@@ -181,8 +190,8 @@ class WorkerHost:
 
     # -- children -----------------------------------------------------------------------------
     def _start(self, name: str) -> None:
-        self._clusters[name] = subprocess.Popen(
-            [sys.executable, str(settings.BASE_DIR / "manage.py"), "qcluster", "-n", name],
+        self._children[name] = subprocess.Popen(
+            [sys.executable, str(settings.BASE_DIR / "manage.py"), *CHILDREN[name]],
             env=os.environ | {"Q_CLUSTER_NAME": name},
             start_new_session=True,  # a terminal's Ctrl-C reaches us alone
             preexec_fn=die_with_parent,  # noqa: PLW1509  no threads here
@@ -200,24 +209,24 @@ class WorkerHost:
             control.drain_supervisors()
             self._quietly(self._watch)
             time.sleep(WATCH_SECONDS)
-        self._end_clusters()
+        self._end_children()
         for pid in control.supervisor_pids():
             self._quietly(lambda pid=pid: self._bury(pid))  # type: ignore[misc]  # bound now
         if self._server is not None:
             self._quietly(lambda: retire_server(self._server.pk))  # type: ignore[union-attr]
         logger.info("drained")
 
-    def _end_clusters(self) -> None:
-        for cluster in self._clusters.values():
-            cluster.terminate()  # its main process only: a group signal leaves it hanging
+    def _end_children(self) -> None:
+        for child in self._children.values():
+            child.terminate()  # its main process only: a group signal leaves it hanging
         deadline = time.monotonic() + 3
-        for cluster in self._clusters.values():
+        for child in self._children.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                cluster.wait(max(0.0, deadline - time.monotonic()))
-            if cluster.poll() is None:
-                cluster.kill()  # and with it all its processes
-                cluster.wait(5)
-        self._clusters.clear()
+                child.wait(max(0.0, deadline - time.monotonic()))
+            if child.poll() is None:
+                child.kill()  # and with it all its processes
+                child.wait(5)
+        self._children.clear()
         if self._template is not None:
             self._template.stop()
         self._end_strays()

@@ -318,6 +318,12 @@ class Deployment:
         below = children(host.pid) if host else []
         return [pid for pid in below if command_line(pid) == "cmbagent template"]
 
+    def committer_pids(self) -> list[int]:
+        """The process that stores what runs print, unless it is being replaced."""
+        host = self.processes.get("workers")
+        below = children(host.pid) if host else []
+        return [pid for pid in below if command_line(pid) == "cmbagent committer"]
+
     def worker_pids(self) -> list[int]:
         """Worker processes of the runs' cluster, idle and at work."""
         below = descendants(self.cluster_pids())

@@ -28,6 +28,7 @@ from execution_app.services.files import (
     store_upload,
     work_dir,
 )
+from execution_app.services.groups import Batch, record_group
 from execution_app.services.journal import Finished, journal_of
 from execution_app.services.outcomes import failed, run_failed
 from execution_app.services.repair import (
@@ -47,6 +48,7 @@ from execution_app.services.runs import (
 )
 
 __all__ = [
+    "Batch",
     "Claim",
     "Costs",
     "Finished",
@@ -71,6 +73,7 @@ __all__ = [
     "receive_upload",
     "record_artifacts",
     "record_batch",
+    "record_group",
     "record_process_group",
     "record_upload",
     "release_crashed",

@@ -18,7 +18,7 @@ from sessions_app.services.keys import (
     redeem_sign_in_link,
     revoke_token,
 )
-from sessions_app.services.log import append_events
+from sessions_app.services.log import LINES_ONLY, Lines, append_events, append_lines
 from sessions_app.services.presence import (
     Newcomer,
     beat,
@@ -36,11 +36,14 @@ from sessions_app.services.state import save_state
 from sessions_app.services.tries import begin_try, end_tries
 
 __all__ = [
+    "LINES_ONLY",
     "Answer",
     "Ask",
+    "Lines",
     "Newcomer",
     "answer_once",
     "append_events",
+    "append_lines",
     "beat",
     "begin_try",
     "check_key",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +30,9 @@ _MOVES_UPDATED_AT = frozenset(EVENT_TYPES) - {
     "session_expired",
     "tool_call",
 }
+
+# What only adds to the log: no progress, no status, nothing at the top of a list moves by it.
+LINES_ONLY = frozenset({"agent_delta", "output"})
 
 
 def append_events(
@@ -64,3 +69,49 @@ def append_events(
         )
         send_hint_on_commit(session_id)
     return last
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Events of one run, of LINES_ONLY: (event_type, step, data as it is stored) each."""
+
+    session_id: uuid.UUID
+    run_id: uuid.UUID
+    events: Sequence[tuple[str, str | None, dict[str, Any]]]
+
+
+def append_lines(many: Sequence[Lines]) -> None:
+    """As `append_events`, at the end of several logs at once; each session at most once.
+
+    A few statements, however many logs: those that grow by the same number grow together.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        heads = _grow({lines.session_id: len(lines.events) for lines in many})
+        Event.objects.bulk_create(
+            Event(
+                session_id=lines.session_id,
+                seq=seq,
+                run_id=lines.run_id,
+                step=step,
+                event_type=event_type,
+                data=data,
+                created_at=now,
+            )
+            for lines in many
+            for seq, (event_type, step, data) in enumerate(
+                lines.events, heads[lines.session_id] - len(lines.events) + 1
+            )
+        )
+        for lines in many:
+            send_hint_on_commit(lines.session_id)
+
+
+def _grow(counts: dict[uuid.UUID, int]) -> dict[uuid.UUID, int]:
+    """The last sequence number of each log, now that it is so many events longer."""
+    by_count: dict[int, list[uuid.UUID]] = defaultdict(list)
+    for session_id, count in counts.items():
+        by_count[count].append(session_id)
+    for count, session_ids in by_count.items():
+        Session.objects.filter(pk__in=session_ids).update(last_seq=F("last_seq") + count)
+    return dict(Session.objects.filter(pk__in=counts).values_list("pk", "last_seq"))

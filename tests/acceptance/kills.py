@@ -64,6 +64,10 @@ def kill_cluster(house: Deployment, _: str) -> int:
     return kill(house.cluster_pids())
 
 
+def kill_committer(house: Deployment, _: str) -> int:
+    return kill(house.committer_pids())
+
+
 def kill_worker_host(house: Deployment, _: str) -> int:
     house.kill("workers")
     house.start("workers", "manage.py", "run_workers")  # as its parent in `make run` would
@@ -82,10 +86,11 @@ KINDS: dict[str, Killer] = {
     "busy worker": kill_busy_worker,
     "idle worker": kill_idle_worker,
     "cluster": kill_cluster,
+    "committer": kill_committer,
     "worker host": kill_worker_host,
     "web": kill_web,
 }
-UNNOTICED = frozenset({"idle worker", "web"})  # runs go on as if nothing had been
+UNNOTICED = frozenset({"idle worker", "committer", "web"})  # runs go on as if nothing had been
 
 
 def kill_until(house: Deployment, kind: str, rng: random.Random, *, kills: int) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 
 import pytest
 
-from tests.acceptance.kills import KINDS, kill_until
-from tests.deployment import Deployment
+from tests.acceptance.kills import KINDS, TASK, check_log, kill_until
+from tests.deployment import Deployment, wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -24,6 +25,20 @@ def seeded(kind: str, shape: str) -> random.Random:
 @pytest.mark.parametrize("kind", KINDS)
 def test_runs_complete_by_themselves(house: Deployment, kind: str) -> None:
     kill_until(house, kind, seeded(kind, house.shape), kills=2)
+
+
+def test_runs_do_not_wait_for_a_frozen_committer(house: Deployment) -> None:
+    (committer,) = wait_until(house.committer_pids, within=30, what="a committer")
+    house.freeze(committer)
+    try:
+        run = house.start_run(TASK)
+        assert house.wait_for(run, "completed", "failed", within=60)["status"] == "completed"
+        check_log(house.events_of(run))
+    finally:
+        os.kill(committer, signal.SIGCONT)
+    run = house.start_run(TASK)
+    house.wait_for(run, "completed", within=60)
+    check_log(house.events_of(run))
 
 
 @pytest.mark.soak

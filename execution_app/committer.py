@@ -1,0 +1,123 @@
+"""The process that stores what the runs of a host print: batches that arrived meanwhile go into
+the database in one transaction. It keeps nothing: killed at any moment, nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.db.backends.signals import connection_created
+
+from execution_app import control
+from execution_app.group_commit import (
+    ALONE,
+    COMMITTER_SOCKET,
+    MAX_PACKET_BYTES,
+    STORED,
+    read_packet,
+)
+from execution_app.services import Batch, record_group
+from sessions_app.hints import keep_one_loop
+
+logger = structlog.get_logger(__name__)
+
+BACKLOG = 1024
+LOCK_TIMEOUT = "500ms"  # one row that somebody keeps must not keep the others
+
+Client = socket.socket
+
+
+class GroupCommitter:
+    """Serves until it is killed. One packet a client is in flight: who asks waits."""
+
+    def __init__(self) -> None:
+        keep_one_loop()
+        connection_created.connect(_limit_locks)
+        self._listener = _listen()
+        self._clients = selectors.DefaultSelector()
+        self._clients.register(self._listener, selectors.EVENT_READ)
+        logger.info("committer_started")
+
+    def run(self) -> None:
+        while True:
+            self.serve_once()
+
+    def serve_once(self, patience: float | None = None) -> None:
+        """Everything that is waiting, as one group."""
+        group: list[tuple[Client, Batch]] = []
+        for key, _ in self._clients.select(patience):
+            if key.fileobj is self._listener:
+                self._accept()
+            elif isinstance(key.fileobj, socket.socket):
+                group += self._read(key.fileobj)
+        if group:
+            self._store(group)
+
+    def close(self) -> None:
+        connection_created.disconnect(_limit_locks)
+        for key in list(self._clients.get_map().values()):
+            if isinstance(key.fileobj, socket.socket):
+                key.fileobj.close()
+        self._clients.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client, _ = self._listener.accept()
+                client.setblocking(False)
+                self._clients.register(client, selectors.EVENT_READ)
+
+    def _read(self, client: Client) -> Sequence[tuple[Client, Batch]]:
+        try:
+            if data := client.recv(MAX_PACKET_BYTES):
+                return [(client, read_packet(data))]
+        except BlockingIOError:
+            return []
+        except (OSError, ValueError, TypeError) as error:
+            logger.warning("batch_not_read", error=f"{type(error).__name__}: {error}"[:200])
+        self._forget(client)
+        return []
+
+    def _store(self, group: Sequence[tuple[Client, Batch]]) -> None:
+        try:
+            stored = record_group([batch for _, batch in group])
+        except DatabaseError as error:
+            logger.warning(
+                "group_refused", batches=len(group), error=f"{type(error).__name__}: {error}"[:200]
+            )
+            connection.close()
+            stored = set()
+        for client, batch in group:
+            self._answer(client, STORED if batch.run_id in stored else ALONE)
+
+    def _answer(self, client: Client, word: bytes) -> None:
+        try:
+            client.send(word)
+        except OSError:
+            self._forget(client)
+
+    def _forget(self, client: Client) -> None:
+        with contextlib.suppress(KeyError):
+            self._clients.unregister(client)
+        client.close()
+
+
+def _listen() -> socket.socket:
+    (control.runtime_dir() / COMMITTER_SOCKET).unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    with control.short_path(COMMITTER_SOCKET) as path:
+        listener.bind(path)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _limit_locks(connection: Any, **_: object) -> None:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
