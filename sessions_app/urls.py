@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from sessions_app.views import account, beginning, door, listing, session, welcome
@@ -22,7 +21,7 @@ urlpatterns = [
     path("account/password/", account.change_password, name="change_password"),
     path("sign-in/", door.sign_in, name="sign_in"),
     path("sign-in/link/", door.sign_in_link, name="sign_in_link"),
-    path("sign-out/", LogoutView.as_view(), name="sign_out"),
+    path("sign-out/", door.SignOut.as_view(), name="sign_out"),
     path("sessions/", listing.list_sessions, name="list"),
     path("sessions/new/", beginning.new_session, name="new"),
     path(_ONE, session.show_session, name="detail"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import login
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.views import LoginView, LogoutView
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -17,6 +18,7 @@ from django.views.decorators.http import require_http_methods
 
 from sessions_app.errors import LinkInvalid, TooManyTries
 from sessions_app.forms import SignInForm
+from sessions_app.hints import send_recheck_on_commit
 from sessions_app.services import begin_try, end_tries, redeem_sign_in_link
 from sessions_app.views.access import SeeOther
 
@@ -63,6 +65,17 @@ def client_address(request: HttpRequest) -> str:
 sign_in = throttled(
     LoginView.as_view(authentication_form=SignInForm, redirect_authenticated_user=True)
 )
+
+
+class SignOut(LogoutView):
+    """Its sockets are cut as well."""
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        user_id = request.user.pk
+        response = super().post(request, *args, **kwargs)
+        if user_id is not None:
+            send_recheck_on_commit(user_id)
+        return response
 
 
 @never_cache

@@ -33,6 +33,14 @@ close_socket("{}", 4401)
 """
 
 
+SIGN_OUT = """
+from django.test import Client
+browser = Client(SERVER_NAME="127.0.0.1")
+browser.cookies["{}"] = "{}"
+assert browser.post("/sign-out/").status_code == 302
+"""
+
+
 @pytest.fixture(scope="module")
 def house() -> Iterator[WebHouse]:
     with WebHouse.open("embedded", MAX_CONNECTIONS=str(LIMIT)) as running:
@@ -44,7 +52,7 @@ def session(house: WebHouse) -> str:
     return house.new_session()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cookie(house: WebHouse) -> str:
     return house.do(COOKIE)
 
@@ -102,6 +110,13 @@ def test_one_connection_too_many_is_told_so(house: WebHouse) -> None:
 def test_a_connection_can_be_cut_by_its_own_group(house: WebHouse) -> None:
     with Client.open(house) as client:
         house.do(CUT.format(client.frame()["connection_id"]))
+        assert client.close_code() == 4401
+
+
+def test_who_signs_out_is_cut_at_once(house: WebHouse, cookie: str) -> None:
+    with Client.open(house, token="", Cookie=cookie, Origin=house.url) as client:
+        client.wait_for("hello")
+        house.do(SIGN_OUT.format(*cookie.split("=")))
         assert client.close_code() == 4401
 
 
@@ -204,6 +219,23 @@ def test_at_most_fifty_subscriptions(house: WebHouse) -> None:
         assert client.wait_for("error")["code"] == "too_many_subscriptions"
         client.send(type="ping", id=1)
         assert set(client.wait_for("pong")["sent"]) == set(sessions[:50])
+
+
+def test_the_twenty_first_rewind_in_a_minute_is_refused_and_the_stream_goes_on(
+    house: WebHouse, session: str
+) -> None:
+    with Client.open(house) as client:
+        for number in range(21):
+            client.send(type="subscribe", id=number, session=session, after=0)
+            assert client.wait_for("live")
+        client.send(type="subscribe", id=21, session=session, after=0)
+        refused = client.wait_for("error")
+        assert (refused["code"], refused["session"]) == ("slow_down", session)
+        client.send(type="ping", id=1)
+        last = client.wait_for("pong")["sent"][session]
+        house.write(session, 1)
+        event = client.wait_for("events")
+        assert (event["id"], event["first"]) == (20, last + 1)
 
 
 def test_who_asks_too_often_is_told_to_slow_down(house: WebHouse) -> None:

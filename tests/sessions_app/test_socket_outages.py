@@ -23,6 +23,17 @@ LIVING_CONNECTIONS = """
 from sessions_app.models import Connection
 print(Connection.objects.alive().count())
 """
+ODD_HINTS = """
+import random
+from sessions_app import hints
+send, chance = hints.HintSender.send, random.Random(4)
+
+def odd(self, *args):
+    for _ in range(chance.choice([0, 0, 1, 2, 3])):
+        send(self, *args)
+
+hints.HintSender.send = odd
+"""
 
 
 @pytest.fixture(scope="module", params=["embedded", "production"])
@@ -70,6 +81,23 @@ def test_with_every_hint_lost_the_stream_is_exact_only_later() -> None:
         assert lines == house.logged_lines(session)
 
 
+def test_hints_lost_and_doubled_change_nothing(house: WebHouse) -> None:
+    session = house.new_session()
+    house.hand(1).start(ODD_HINTS)
+    house.hand(1).finish()
+
+    def follow(fmt: str) -> list[tuple[int, str]]:
+        with Client.open(house) as client:
+            client.send(type="subscribe", id=1, session=session, after=0, format=fmt)
+            return client.follow(session, until=401)
+
+    with ThreadPoolExecutor() as pool, house.writing(session, 400, pause=0.1):
+        readers = [pool.submit(follow, fmt) for fmt in ("json", "html", "json")]
+        seen = [reader.result(60) for reader in readers]
+    assert seen == [house.logged_lines(session)] * 3
+    house.close_hands()
+
+
 def test_redis_killed_and_back_again(production: WebHouse) -> None:
     house = production
     assert house.redis is not None
@@ -110,9 +138,12 @@ def test_postgresql_restarts_and_no_socket_notices(production: WebHouse) -> None
     session = house.new_session()
     with (
         Client.open(house, f"/ws/sessions/{session}/") as client,
+        Client.open(house) as page,
         Client.open(house) as leaving,
     ):
-        client.wait_for("live")
+        page.send(type="subscribe", id=1, session=session, after=0, format="html")
+        for each in (client, page):
+            each.wait_for("live")
         leaving.frame()
         rows = house.connection_rows()
         house.postgres.stop()
@@ -126,6 +157,7 @@ def test_postgresql_restarts_and_no_socket_notices(production: WebHouse) -> None
             house.close_hands()
             house.write(session, 20)
             lines = client.follow(session, after=1, until=21)
+            assert page.follow(session, after=1, until=21) == lines
             assert coming.result(60) == house.logged_lines(session)
     assert lines == house.logged_lines(session)[1:]
     wait_until(lambda: house.connection_rows() < rows, within=15, what="the row's removal")

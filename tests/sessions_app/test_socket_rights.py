@@ -5,31 +5,27 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
 from asgiref.sync import sync_to_async
 from channels.layers import BaseChannelLayer
-from channels.routing import URLRouter
-from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
-from django.db import OperationalError, connections
+from django.db import OperationalError
 from pytest_django import Settings
 
-from sessions_app.event_types import Output
+from sessions_app import consumers
 from sessions_app.models import ApiToken, Connection, Session
-from sessions_app.routing import websocket_urlpatterns
-from sessions_app.services import (
-    append_events,
-    create_session,
-    create_token,
-    retire_web_server,
+from sessions_app.services import create_session, create_token, revoke_token
+from sessions_app.sockets import admission, feed, patrol, reading
+from tests.sessions_app.socket_in_process import (
+    connected,
+    forget_the_process,
+    subscribe,
+    wait_for,
+    write,
 )
-from sessions_app.sockets import admission, feed, patrol, reading, threads
-
-routes: Any = websocket_urlpatterns
 
 
 class BrokenLayer(BaseChannelLayer):
@@ -61,18 +57,8 @@ class BrokenLayer(BaseChannelLayer):
 
 @pytest.fixture(autouse=True)
 def nothing_is_kept(transactional_db: None) -> Iterator[None]:
-    """The process keeps its row and its threads their connections; the next test has neither."""
     yield
-    retire_web_server()
-    barrier = threading.Barrier(threads.READERS)
-
-    def close() -> None:
-        barrier.wait(10)
-        connections.close_all()
-
-    closing = [threads._readers.submit(close) for _ in range(threads.READERS)]
-    for done in [*closing, threads._writer.submit(connections.close_all)]:
-        done.result(20)
+    forget_the_process()
 
 
 @pytest.fixture
@@ -83,27 +69,6 @@ def session(alice: User) -> Session:
 @pytest.fixture
 def token(alice: User) -> str:
     return create_token(user=alice)
-
-
-@asynccontextmanager
-async def connected(token: str, path: str = "/ws/") -> AsyncIterator[WebsocketCommunicator]:
-    headers = [(b"authorization", f"Bearer {token}".encode())]
-    communicator = WebsocketCommunicator(URLRouter(routes), path, headers=headers)
-    assert (await communicator.connect(timeout=5))[0]
-    yield communicator
-    await communicator.disconnect(timeout=5)
-
-
-async def wait_for(communicator: WebsocketCommunicator, kind: str) -> dict[str, Any]:
-    while True:
-        frame: dict[str, Any] = json.loads(await communicator.receive_from(timeout=5))
-        if frame["type"] == kind:
-            return frame
-
-
-async def write(session: Session, number: int) -> None:
-    lines = [Output(stream="stdout", line=n + 1, text=f"{n}\n") for n in range(number)]
-    await sync_to_async(append_events)(session.pk, lines)
 
 
 @pytest.mark.parametrize("works_for", [0, 1, 2, 3, 4, 5])
@@ -130,6 +95,28 @@ async def test_a_revoked_token_closes_its_sockets(
             "type": "websocket.close",
             "code": 4401,
         }
+
+
+async def test_a_token_that_a_person_revokes_closes_its_sockets_at_once(token: str) -> None:
+    async with connected(token) as communicator:
+        await wait_for(communicator, "hello")
+        await sync_to_async(revoke_token)(await ApiToken.objects.aget())
+        closed = await communicator.receive_output(timeout=10)
+        assert closed == {"type": "websocket.close", "code": 4401}
+
+
+async def test_a_handler_that_fails_leaves_the_socket_open(
+    session: Session, token: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(token) as communicator:
+        with monkeypatch.context() as patch:
+            patch.setattr(consumers, "Subscriber", None)
+            frame = {"type": "subscribe", "session": str(session.pk)}
+            await communicator.send_to(json.dumps(frame))
+            await communicator.send_to(json.dumps({"type": "ping", "id": 1}))
+            await wait_for(communicator, "pong")
+        await subscribe(communicator, session, id=2)
+    assert "socket_failed" in caplog.text
 
 
 async def test_a_session_that_is_given_away_is_gone(
