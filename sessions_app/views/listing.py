@@ -109,9 +109,11 @@ def _row(session: Session, run: Run | None, cost: str, now: datetime) -> Row:
 
 
 def _elapsed(run: Run | None, now: datetime) -> int | None:
+    """None while it stands still: how long it took is known when it ends."""
     if run is None or run.started_at is None:
         return None
-    return int(((run.finished_at or now) - run.started_at).total_seconds())
+    end = now if run.status == RunStatus.RUNNING else run.finished_at
+    return int((end - run.started_at).total_seconds()) if end else None
 
 
 def _page_context(request: PageRequest, found: SessionQuerySet) -> dict[str, Any]:
