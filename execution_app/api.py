@@ -200,8 +200,8 @@ def list_run_files(request: ApiRequest, run: VisibleRun) -> FileList:
     ["GET", "HEAD"], "/runs/{run}/files/{path:path}", response={200: bytes, 404: Problem}
 )
 def show_file(request: ApiRequest, run: VisibleRun, path: str) -> HttpResponseBase:
-    """The bytes of a file that the run made."""
-    artifact = None if "\0" in path else Artifact.objects.filter(run=run, path=path).first()
+    """The bytes of a file that the run made; its path as listed, or relative to the run's folder."""
+    artifact = None if "\0" in path else Artifact.objects.of_run(run, path)
     if artifact is None:
         raise NotVisible
     return file_response(request, artifact)

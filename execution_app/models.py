@@ -297,6 +297,13 @@ class Usage(models.Model):
         return f"{self.model}: {self.input_tokens} + {self.output_tokens} tokens"
 
 
+class ArtifactQuerySet(models.QuerySet["Artifact"]):
+    def of_run(self, run: Run, path: str) -> Artifact | None:
+        """By its path as listed, or relative to the run's folder, as its code knows it."""
+        named = self.filter(run=run, path__in=[path, f"{run.folder}/{path}"])
+        return min(named, key=lambda artifact: len(artifact.path), default=None)
+
+
 class Artifact(models.Model):
     """A file that a run made or a person brought; its bytes are kept once, by digest."""
 
@@ -308,6 +315,8 @@ class Artifact(models.Model):
     size = models.BigIntegerField()
     sha256 = models.CharField(max_length=64, db_index=True)
     created_at = models.DateTimeField(default=timezone.now)
+
+    objects = ArtifactQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -1,5 +1,6 @@
 """Events as a person reads them: entries of the conversation, and what is being said just now.
 
+What agents say is Markdown; what people and programs say stays as they wrote it, but for fenced code.
 The page shows what an agent says meanwhile with static/drafts.js, which unmasks it alike.
 """
 
@@ -14,13 +15,19 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
+
+from django.utils.safestring import SafeString, mark_safe
 
 from sessions_app.console import unmasked
 from sessions_app.models import Event
 from sessions_app.modes import NO_MODEL
+from sessions_app.rendering.code import block_html
+from sessions_app.rendering.markdown import Setting, markdown_html, plain_html, run_files
 
 _MAX_TITLE = 200  # characters of a step's title
-_FENCED = re.compile(r"^```[^\n`]*\n(.*?)(?:^```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL)
+_MAX_PARTS = 100_000  # characters of a message in which fenced code is looked for
+_FENCED = re.compile(r"^```([^\n`]*)\n(.*?)(?:^```[ \t]*$\n?|\Z)", re.MULTILINE | re.DOTALL)
 
 
 # -- the conversation -------------------------------------------------------------------------
@@ -28,6 +35,11 @@ _FENCED = re.compile(r"^```[^\n`]*\n(.*?)(?:^```[ \t]*$\n?|\Z)", re.MULTILINE | 
 class Part:
     is_code: bool
     text: str
+    language: str = ""
+
+    @property
+    def code(self) -> SafeString:
+        return mark_safe(block_html(self.text, self.language))  # noqa: S308  escaped there
 
 
 @dataclass(frozen=True)
@@ -36,10 +48,15 @@ class Fold:
 
     label: str
     text: str
+    language: str = ""
 
     @property
-    def shown(self) -> str:
-        return unmasked(self.text)
+    def code(self) -> SafeString:
+        shown = block_html(unmasked(self.text), self.language, self.label)
+        return mark_safe(shown)  # noqa: S308  escaped there
+
+
+_SETTING = Setting()
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,20 @@ class Entry:
     at: datetime | None = None
     folds: tuple[Fold, ...] = ()
     agent: str = ""  # as in the log, where one speaks
+    is_markdown: bool = False
+    link: str = ""  # what the title leads to
+    setting: Setting = _SETTING
+
+    @property
+    def is_plain(self) -> bool:
+        """Too long to look into: shown as it is."""
+        return not self.is_markdown and len(self.text) > _MAX_PARTS
+
+    @property
+    def prose(self) -> SafeString:
+        """Of Markdown, and of what is too long."""
+        made = plain_html(self.text) if self.is_plain else markdown_html(self.text, self.setting)
+        return mark_safe(made)  # noqa: S308  sanitised there
 
     @property
     def parts(self) -> list[Part]:
@@ -75,7 +106,7 @@ def speaker(agent: str) -> str:
 
 def _said_by_agent(data: Data) -> Entry:
     agent = data["agent"]
-    return Entry("agent", speaker(agent), text=data["content"], agent=agent)
+    return Entry("agent", speaker(agent), text=data["content"], agent=agent, is_markdown=True)
 
 
 def _started(data: Data) -> Entry:
@@ -129,7 +160,8 @@ def _cancelled(data: Data) -> Entry:
 def _executed(data: Data) -> Entry:
     fine = data["ended_by"] == "exit" and data["exit_code"] == 0
     detail = f"{_seconds(data['duration_s'])} · {_ending(data)}"
-    return Entry("note", f"Ran {data['path']}", detail, tone="ok" if fine else "bad")
+    name = str(data["path"]).rpartition("/")[2]
+    return Entry("note", f"Ran {name}", detail, tone="ok" if fine else "bad")
 
 
 def _ending(data: Data) -> str:
@@ -141,22 +173,22 @@ def _ending(data: Data) -> str:
 def _called(data: Data) -> Entry:
     """Code is shown as code, other arguments as JSON, both folded away."""
     arguments = dict(data["arguments"])
-    folds = [Fold("Code", code)] if (code := str(arguments.pop("code", ""))) else []
+    folds = [Fold("Code", code, "python")] if (code := str(arguments.pop("code", ""))) else []
     if arguments:
         shown = json.dumps(arguments, ensure_ascii=False, indent=2)
-        folds.append(Fold("Arguments", shown))
+        folds.append(Fold("Arguments", shown, "json"))
     if data["result"]:
-        folds.append(Fold("Result", _laid_out(data["result"])))
+        folds.append(_result(data["result"]))
     name = str(data["tool_name"])
     return Entry("tool", name, _size_of(code), folds=tuple(folds))
 
 
-def _laid_out(result: str) -> str:
+def _result(result: str) -> Fold:
     """JSON on lines of its own, anything else as it is."""
     try:
-        return json.dumps(json.loads(result), ensure_ascii=False, indent=2)
+        return Fold("Result", json.dumps(json.loads(result), ensure_ascii=False, indent=2), "json")
     except (ValueError, RecursionError):
-        return result
+        return Fold("Result", result)
 
 
 def _size_of(code: str) -> str:
@@ -166,7 +198,8 @@ def _size_of(code: str) -> str:
 
 def _step(data: Data, word: str, text: str = "", tone: str = "") -> Entry:
     title = data["title"][:_MAX_TITLE]
-    return Entry("note", f"Step {data['index']}{word}: {title}", text=text, tone=tone)
+    name = f"Step {data['index']}{word}: {title}"
+    return Entry("note", name, text=text, tone=tone, is_markdown=True)
 
 
 def _step_started(data: Data) -> Entry:
@@ -204,7 +237,9 @@ def make_entries(events: Iterable[Event], levels: Levels = MappingProxyType({}))
 
 def _entry(event: Event, levels: Levels) -> Entry:
     made = _ENTRIES[event.event_type](event.data)
-    detail = made.detail
+    detail, link = made.detail, ""
+    if event.event_type == "code_execution":
+        link = _file_link(event, event.data["path"])
     if event.event_type == "code_execution" and (level := levels.get(event.run_id)):
         detail += f" · sandbox level {level}"
     return replace(
@@ -214,7 +249,15 @@ def _entry(event: Event, levels: Levels) -> Entry:
         text=unmasked(made.text),
         seq=event.seq,
         at=event.created_at,
+        link=link,
+        setting=Setting(file_address=run_files(event.run_id) if event.run_id else None),
     )
+
+
+def _file_link(event: Event, path: str) -> str:
+    """The page of a file that a run made."""
+    query = f"?run={event.run_id}" if event.run_id else ""
+    return f"/sessions/{event.session_id}/files/{quote(path)}{query}"
 
 
 # -- what an agent is saying just now ---------------------------------------------------------
@@ -280,6 +323,13 @@ def ago(seconds: float) -> str:
 
 def _parts(text: str) -> Iterator[Part]:
     """Prose and fenced code of a message, in order."""
-    for index, piece in enumerate(_FENCED.split(text)):
-        if trimmed := piece.strip("\n").rstrip():
-            yield Part(is_code=index % 2 == 1, text=trimmed)
+    pieces = _FENCED.split(text)  # prose, language, code, prose, language, code, … prose
+    for at in range(0, len(pieces), 3):
+        yield from _part(Part(is_code=False, text=pieces[at]))
+        for language, code in zip(pieces[at + 1 : at + 2], pieces[at + 2 : at + 3], strict=True):
+            yield from _part(Part(is_code=True, text=code, language=language.strip()))
+
+
+def _part(part: Part) -> Iterator[Part]:
+    if trimmed := part.text.strip("\n").rstrip():
+        yield replace(part, text=trimmed)

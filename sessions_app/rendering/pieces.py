@@ -5,14 +5,16 @@ What depends on who looks is not in here: the page fetches it when the event arr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from django.template.loader import render_to_string
+from django.utils.safestring import SafeString, mark_safe
 
 from execution_app.models import Run
 from sessions_app.models import Event
+from sessions_app.rendering.cache import TextCache
 from sessions_app.rendering.entries import TALK_TYPES, Levels, make_entries
 
 Slot = Literal["talk", "console", "drafts", "none"]
@@ -43,10 +45,26 @@ class Piece:
     meta: Mapping[str, Any]
 
 
+_CACHE = TextCache()
+
+
 def render_pieces(events: Sequence[Event]) -> list[Piece]:
     """One for each event, in order. May ask the database once."""
-    levels = levels_of(events)
-    return [_render(event, levels) for event in events]
+    kept = [_CACHE.get(_key(event)) for event in events]
+    new = [event for event, html in zip(events, kept, strict=True) if html is None]
+    levels = levels_of(new)
+    return [_render(event, html, levels) for event, html in zip(events, kept, strict=True)]
+
+
+def talk_html(events: Sequence[Event]) -> SafeString:
+    """The conversation of these events, for a page that is rendered whole."""
+    return mark_safe("".join(piece.html for piece in render_pieces(events)))  # noqa: S308  made of templates
+
+
+def _key(event: Event) -> Hashable:
+    """What the event is. The moment stands for the epoch: after a backup was restored, another
+    event may have this number, but it was not written in the same microsecond."""
+    return (event.session_id, event.seq, event.created_at, event.event_type)
 
 
 def levels_of(events: Sequence[Event]) -> Levels:
@@ -58,14 +76,17 @@ def levels_of(events: Sequence[Event]) -> Levels:
     return dict(Run.objects.filter(pk__in=run_ids).values_list("pk", "sandbox_level"))
 
 
-def _render(event: Event, levels: Levels) -> Piece:
+def _render(event: Event, kept: str | None, levels: Levels) -> Piece:
     meta = {name: event.data.get(name) for name in _META.get(event.event_type, ())}
     if event.event_type in TALK_TYPES:
-        return Piece("talk", "append", _entry_html(event, levels), meta)
+        html = kept if kept is not None else _entry_html(event, levels)
+        return Piece("talk", "append", html, meta)
     slot = _SLOTS.get(event.event_type, "none")
     return Piece(slot, "drop" if slot == "none" else "append", "", meta)
 
 
 def _entry_html(event: Event, levels: Levels) -> str:
     (entry,) = make_entries([event], levels)
-    return render_to_string("sessions/_entry.html", {"entry": entry}).strip()
+    html = render_to_string("sessions/_entry.html", {"entry": entry}).strip()
+    _CACHE.put(_key(event), html)
+    return html
