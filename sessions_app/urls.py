@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from sessions_app.views import account, beginning, door, listing, session, welcome
+from sessions_app.views import account, beginning, console, door, listing, session, welcome
 
 app_name = "sessions"
 
@@ -27,6 +27,8 @@ urlpatterns = [
     path(_ONE, session.show_session, name="detail"),
     path(f"{_ONE}_status/", session.show_status, name="status"),
     path(f"{_ONE}_talk/", session.show_talk, name="talk"),
+    path(f"{_ONE}_console/", console.show_console, name="console"),
+    path(f"{_ONE}_search/", console.search_console, name="search"),
     path(f"{_ONE}_plots/", session.show_plots, name="plots"),
     path(f"{_ONE}_files/", session.show_files, name="files"),
     path(f"{_ONE}runs/", session.start_run, name="start_run"),

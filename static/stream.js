@@ -5,10 +5,21 @@ const WAKE_MS = 3000; // a socket that stays silent this long after a wake-up is
 const CONNECT_MS = 8000;
 const SLICE = 600; // events a frame of animation
 const MAX_DELAY_MS = 10000;
-const FATAL = { 4401: "sign-in", 4404: "gone" };
+const REWIND_MS = 3000; // between two rewinds: the server allows twenty a minute
+const SLEPT_MS = 5000; // the clock jumped: this machine slept
+const FATAL = { 4401: "sign-in", 4404: "gone", 4410: "outdated" };
 
-// requestAnimationFrame never fires in a hidden tab
-const soon = (work) => (document.hidden ? setTimeout(work, 250) : requestAnimationFrame(work));
+// requestAnimationFrame never fires in a hidden tab, nor in one that is hidden before it would
+function soon(work) {
+  let isDone = false;
+  const once = () => {
+    if (isDone) return;
+    isDone = true;
+    work();
+  };
+  if (!document.hidden) requestAnimationFrame(once);
+  setTimeout(once, 250);
+}
 
 export class Stream {
   #socket = null;
@@ -18,15 +29,19 @@ export class Stream {
   #queue = [];
   #flushing = false;
   #subscription = 0;
-  #asked = { after: -1, at: 0 };
+  #asked = -REWIND_MS; // when we last asked for events
+  #rewind = 0; // the timer of the next rewind
+  #build = "";
+  #ticked = Date.now();
   #heartbeat = 15000;
   #state = "";
 
   /** `apply(events)` must have put them into the page when it returns: then they are acknowledged. */
-  constructor({ url, session, after, epoch, apply, onState, onReset }) {
-    Object.assign(this, { url, session, after, epoch, apply, onState, onReset });
+  constructor({ url, session, after, epoch, apply, onState, onBuild, onReset }) {
+    Object.assign(this, { url, session, after, epoch, apply, onState, onBuild, onReset });
     const wake = () => document.hidden || this.wake();
     document.addEventListener("visibilitychange", wake);
+    document.addEventListener("resume", wake); // after a freeze
     addEventListener("focus", wake);
     addEventListener("online", wake);
     addEventListener("pageshow", (event) => event.persisted && this.wake());
@@ -57,7 +72,7 @@ export class Stream {
   }
 
   #ended() {
-    return this.#state === "sign-in" || this.#state === "gone";
+    return Object.values(FATAL).includes(this.#state);
   }
 
   #become(state) {
@@ -92,8 +107,8 @@ export class Stream {
 
   #closed(code) {
     this.#socket = null;
-    if (code === 4410) this.onReset();
-    else if (FATAL[code]) this.#become(FATAL[code]);
+    if (code === 4410) this.onBuild();
+    if (FATAL[code]) this.#become(FATAL[code]);
     else this.#again();
   }
 
@@ -114,13 +129,18 @@ export class Stream {
     this.#queue.length = 0;
     this.#subscription += 1;
     this.head = undefined;
-    this.#asked = { after: this.after, at: performance.now() };
+    this.#asked = performance.now();
+    clearTimeout(this.#rewind);
+    this.#rewind = 0;
     const { session, after, epoch } = this;
-    this.#send({ type: "subscribe", id: this.#subscription, session, after, epoch, format: "json" });
+    this.#send({ type: "subscribe", id: this.#subscription, session, after, epoch, format: "html" });
   }
 
   // Silence for two heartbeats means a half-open socket: nobody told us that the other end is gone.
   #tick() {
+    const slept = Date.now() - this.#ticked > SLEPT_MS;
+    this.#ticked = Date.now();
+    if (slept) this.wake();
     const socket = this.#socket;
     if (!socket) return;
     if (socket.readyState === WebSocket.CONNECTING) {
@@ -130,32 +150,40 @@ export class Stream {
   }
 
   #receive(frame) {
-    if (frame.type === "hello") {
-      this.#heartbeat = frame.heartbeat_s * 1000;
-      return;
-    }
-    if (frame.type === "pong") this.#compare(frame.sent?.[this.session] ?? 0);
+    if (frame.type === "hello") this.#greet(frame);
+    else if (frame.type === "pong") this.#compare(frame.sent?.[this.session] ?? 0);
     else if (frame.type === "error" && frame.code === "not_found") this.#become("gone");
+    else if (frame.type === "error" && frame.code === "slow_down") this.#rewindSoon();
     else if (frame.session !== this.session) return;
     else if (frame.type === "events" && frame.id === this.#subscription) this.#enqueue(frame.events);
     else if (frame.type === "live") this.#live(frame.head);
     else if (frame.type === "reset") this.onReset();
   }
 
+  #greet({ heartbeat_s: seconds, build }) {
+    this.#heartbeat = seconds * 1000;
+    if (this.#build && build !== this.#build) this.onBuild();
+    this.#build = build;
+  }
+
   #live(head) {
     this.#tries = 0;
     this.head = head;
-    if (!this.#queue.length) this.#become("live");
+    if (this.#queue.length) return;
+    if (this.after >= head) this.#become("live");
+    else this.#rewindSoon(); // what came before this frame was lost
   }
 
   // The server says it sent more than we ever saw: something was lost on the way.
   #compare(sent) {
-    if (sent > this.after && !this.#queue.length) this.#subscribe();
+    if (sent > this.after && !this.#queue.length) this.#rewindSoon();
+    else if (this.#state === "offline") this.#become("live"); // the network went and came, the socket stayed
   }
 
   #enqueue(events) {
     if (this.#state !== "live") this.#become("catching-up");
     this.#queue.push(...events);
+    this.#queue.sort((one, other) => one.seq - other.seq); // frames may have changed places on the way
     if (this.#flushing) return;
     this.#flushing = true;
     soon(() => this.#flush());
@@ -168,7 +196,7 @@ export class Stream {
       this.after = taken.at(-1).seq; // only now: what is not in the page is asked for again
       this.#send({ type: "ack", session: this.session, seq: this.after });
     }
-    if (gap) this.#resubscribe();
+    if (gap) this.#rewindSoon();
     if (this.#queue.length) {
       soon(() => this.#flush());
       return;
@@ -183,14 +211,20 @@ export class Stream {
     while (this.#queue.length && taken.length < SLICE) {
       const next = this.after + taken.length + 1;
       const event = this.#queue.shift();
-      if (event.seq > next) return { taken, gap: true };
+      if (event.seq > next) {
+        this.#queue.length = 0; // all of it comes again
+        return { taken, gap: true };
+      }
       if (event.seq === next) taken.push(event);
     }
     return { taken, gap: false };
   }
 
-  #resubscribe() {
-    const again = this.#asked.after === this.after;
-    if (!again || performance.now() - this.#asked.at > 2000) this.#subscribe();
+  // Ask again from what we have; not at once when we have just asked.
+  #rewindSoon() {
+    if (this.#rewind) return;
+    this.#become("catching-up");
+    const rest = Math.max(0, REWIND_MS - (performance.now() - this.#asked));
+    this.#rewind = setTimeout(() => this.#subscribe(), rest);
   }
 }

@@ -16,7 +16,8 @@ from django.utils import timezone
 from execution_app.model_choice import model_name_for
 from execution_app.models import Artifact, Run, Usage
 from execution_app.statuses import RunStatus
-from sessions_app.console import CONSOLE_TYPES, read_console_tail
+from sessions_app.console.failures import failures_of
+from sessions_app.console.pages import read_tail
 from sessions_app.errors import ConfigInvalid
 from sessions_app.models import Event, Server, Session
 from sessions_app.modes import MODES, NO_MODEL
@@ -25,16 +26,15 @@ from sessions_app.rendering.entries import (
     ENDS_OF_TALK,
     TALK_TYPES,
     Draft,
-    Entry,
     clock,
     make_entries,
     money,
     read_drafts,
 )
 from sessions_app.rendering.pieces import levels_of
+from sessions_app.views.plan import plan_context
 
-PAGE_OF_TALK = 200  # entries at once; static/session.js asks again after as many
-_CONSOLE_EVENTS = 2000
+PAGE_OF_TALK = 200  # entries at once
 _DRAFT_EVENTS = 2000  # of a message that is being written; a model ends before that
 _RUNS_SHOWN = 50
 _FILES_SHOWN = 500
@@ -125,6 +125,8 @@ def status_context(session: Session) -> Context:
         "acts": _acts(session.pk, run),
         "mode_label": mode_label(session),
         "no_worker": waits and not _is_worker_alive(),
+        "failures": failures_of(session.pk),
+        **plan_context(run),
         **_elapsed(run),
     }
 
@@ -281,30 +283,30 @@ def _file_url(artifact: Artifact) -> str:
 
 
 # -- what happened ----------------------------------------------------------------------------
-def talk_after(session: Session, cursor: int) -> list[Entry]:
-    """The next entries of the conversation, at most PAGE_OF_TALK."""
-    talk = Event.objects.filter(session=session, event_type__in=TALK_TYPES)
-    events = list(talk.after(cursor)[:PAGE_OF_TALK])
-    return make_entries(events, levels_of(events))
+def talk_before(session: Session, seq: int) -> Context:
+    """The page of the conversation before an event, and whether there is one before that."""
+    talk = Event.objects.filter(session=session, seq__lt=seq, event_type__in=TALK_TYPES)
+    newest = list(talk.order_by("-seq")[: PAGE_OF_TALK + 1])
+    shown = newest[:PAGE_OF_TALK][::-1]
+    return {
+        "entries": make_entries(shown, levels_of(shown)),
+        "earlier": shown[0].seq if len(newest) > PAGE_OF_TALK else None,
+    }
 
 
 def session_context(session: Session) -> Context:
     """The whole page as of `session.last_seq`; the socket goes on from there without a seam."""
     until_now = Event.objects.filter(session=session, seq__lte=session.last_seq).order_by("-seq")
-    talk = until_now.filter(event_type__in=TALK_TYPES)[:PAGE_OF_TALK]
-    output = until_now.filter(event_type__in=CONSOLE_TYPES)[:_CONSOLE_EVENTS]
-    shown = _reversed(talk)
-    entries = make_entries(shown, levels_of(shown))
-    console = read_console_tail(output.iterator(chunk_size=100))
+    piece = read_tail(session.pk, until=session.last_seq)
     return {
         **status_context(session),
         **files_context(session),
+        **talk_before(session, session.last_seq + 1),
         "section": "sessions",
-        "entries": entries,
         "drafts": _drafts(until_now),
-        "earlier": len(entries) == PAGE_OF_TALK,
-        "blocks": console.blocks,
-        "last_line": console.last_line,
+        "piece": piece,
+        "last_line": f"{piece.last_line:,}" if piece.last_line else "",
+        "until": session.last_seq,
     }
 
 
@@ -312,7 +314,3 @@ def _drafts(newest_first: QuerySet[Event]) -> list[Draft]:
     """What agents are saying just now; the events that follow on the socket continue it."""
     events = newest_first.filter(event_type__in=DRAFT_TYPES | ENDS_OF_TALK)[:_DRAFT_EVENTS]
     return read_drafts(events.iterator(chunk_size=100))
-
-
-def _reversed(events: Iterable[Event]) -> Sequence[Event]:
-    return list(events)[::-1]

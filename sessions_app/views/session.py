@@ -27,7 +27,7 @@ from sessions_app.views.context import (
     files_context,
     session_context,
     status_context,
-    talk_after,
+    talk_before,
 )
 
 
@@ -49,14 +49,14 @@ def show_status(request: PageRequest, session_id: uuid.UUID) -> HttpResponse:
 @require_GET
 @for_members
 def show_talk(request: PageRequest, session_id: uuid.UUID) -> HttpResponse:
-    """The entries after a cursor; 204 when there are none."""
+    """The page of entries before an event; 204 when there are none."""
     session = get_session(request, session_id)
-    after = request.GET.get("after", "0")
-    if not (after.isascii() and after.isdecimal() and len(after) < 19):
-        return HttpResponse("after: not a sequence number", status=400, content_type="text/plain")
-    if entries := talk_after(session, int(after)):
-        return render(request, "sessions/_talk.html", {"entries": entries})
-    return HttpResponse(status=204)
+    before = request.GET.get("before", "")
+    if not (before.isascii() and before.isdecimal() and len(before) < 19):
+        return HttpResponse("before: not a sequence number", status=400, content_type="text/plain")
+    context = talk_before(session, int(before))
+    status = 200 if context["entries"] else 204
+    return render(request, "sessions/_talk.html", context, status=status)
 
 
 @require_GET

@@ -309,11 +309,11 @@ def test_a_phone_shows_one_part_at_a_time(open_tab: OpenTab, house: House) -> No
     start(page, COUNTING.format(lines=300, pause=0.002), "phone")
     expect(page.get_by_role("button", name=re.compile("Stop"))).to_be_in_viewport()
     expect(page.locator("#thread")).to_be_in_viewport()
-    page.get_by_role("tab", name="Console").first.click()
+    page.get_by_role("tab", name="Output").click()
     expect(page.locator("#thread")).to_be_hidden()
     wait_for_status(page, "Completed")
     expect(page.locator("#log .ln").last).to_be_in_viewport()  # it follows once it is seen
-    page.get_by_role("tab", name="Results").click()
+    page.get_by_role("tab", name="Files").click()
     expect(page.get_by_role("tab", name="Files")).to_be_in_viewport()
     assert overflow(page) <= 0
 

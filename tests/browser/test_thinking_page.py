@@ -213,7 +213,7 @@ def test_no_part_is_wider_than_a_phone(open_tab: OpenTab, house: House, endpoint
         for fold in page.locator(".fold > summary").all():
             fold.click()
         assert overflow(page) <= 0
-        page.get_by_role("tab", name="Results").click()
+        page.get_by_role("tab", name="Output").click()
         for tab in ("Cost", "Details"):
             page.get_by_role("tab", name=tab).click()
             assert overflow(page) <= 0, (width, tab)

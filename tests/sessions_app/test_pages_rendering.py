@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.template.loader import render_to_string
 
-from sessions_app.console import CONSOLE_LINES, ConsoleTail, Line, read_console_tail
 from sessions_app.event_types import EVENT_TYPES
 from sessions_app.models import Event
 from sessions_app.rendering.entries import (
@@ -32,21 +31,9 @@ def event(event_type: str, **data: Any) -> Event:
     return Event(seq=1, event_type=event_type, data=stored, created_at=datetime.now(UTC))
 
 
-def output(text: str, *, line: int = 1, cont: bool = False, stream: str = "stdout") -> Event:
-    return event("output", stream=stream, line=line, text=text, cont=cont)
-
-
 def entry(event_type: str, **data: Any) -> Entry:
     (made,) = make_entries([event(event_type, **data)])
     return made
-
-
-def console(*events: Event) -> ConsoleTail:
-    return read_console_tail(reversed(events))
-
-
-def texts(tail: ConsoleTail) -> list[str]:
-    return [row.text for row in tail.rows]
 
 
 def test_every_type_that_is_talk_is_one_of_the_vocabulary() -> None:
@@ -215,69 +202,6 @@ def test_text_of_a_model_is_text(said: Entry) -> None:
 def test_line_breaks_of_a_model_stay() -> None:
     made = entry("agent_message", agent="engineer", content="one\ntwo\n\n\nthree")
     assert [part.text for part in made.parts] == ["one\ntwo\n\n\nthree"]
-
-
-def test_a_line_of_the_console_turns_nothing_around() -> None:
-    assert texts(console(output("a\u202eb\n"))) == ["a[U+202E]b"]
-
-
-def test_output_in_pieces_is_put_together_by_stream() -> None:
-    tail = console(
-        output("one\ntw", line=1),
-        output("warn", line=3, stream="stderr"),
-        output("o\nthree\n", line=2, cont=True),
-        output("ing\n", line=3, cont=True, stream="stderr"),
-    )
-    assert texts(tail) == ["one", "two", "warning", "three"]
-
-
-def test_the_last_line_without_its_end_is_marked_open() -> None:
-    tail = console(output("one\ntwo"), output("err\n", line=3, stream="stderr"))
-    lines = [row for row in tail.rows if isinstance(row, Line)]
-    assert [(line.text, line.open) for line in lines] == [
-        ("one", False),
-        ("two", True),
-        ("err", False),
-    ]
-
-
-def test_a_new_attempt_never_continues_a_line_of_the_one_before() -> None:
-    tail = console(
-        output("half a li"),
-        event("run_recovered", attempt=2, reason="worker_lost"),
-        output("ne\n", line=1, cont=True),
-    )
-    assert texts(tail) == ["half a li", "Interrupted: what was under way begins again", "ne"]
-
-
-def test_a_progress_bar_shows_its_last_state() -> None:
-    assert texts(console(output("10%\r55%\r"), output("100%\n", cont=True))) == ["100%"]
-
-
-def test_colours_and_control_characters_are_left_out() -> None:
-    assert texts(console(output("\x1b[32mok\x1b[0m \x1b]0;title\x07bell\x07\n"))) == ["ok bell"]
-
-
-def test_a_line_of_many_megabytes_is_cut() -> None:
-    pieces = [output("x" * 30_000, cont=number > 0) for number in range(30)]
-    (shown,) = texts(console(*pieces))
-    assert len(shown) < 4100
-    assert shown.endswith("(the whole log has the rest)")
-
-
-def test_only_the_tail_of_a_long_console_is_read() -> None:
-    read: list[int] = []
-
-    def newest_first() -> Any:
-        for line in range(100_000, 0, -10):
-            read.append(line)
-            yield output("".join(f"{line + n}\n" for n in range(10)), line=line)
-
-    tail = read_console_tail(newest_first())
-    assert len(tail.rows) == CONSOLE_LINES
-    assert tail.rows[-1].text == str(tail.last_line) == "100009"
-    assert len(read) == CONSOLE_LINES // 10
-    assert [len(block) for block in tail.blocks] == [200] * 5
 
 
 def test_times_are_said_in_words() -> None:

@@ -32,7 +32,7 @@ from sessions_app.services import (
 pytestmark = pytest.mark.django_db
 
 HTMX = {"HX-Request": "true"}
-FRAGMENTS = ("status", "talk", "plots", "files")
+FRAGMENTS = ("status", "talk", "console", "search", "plots", "files")
 COMMANDS = ("stop", "pause", "resume", "retry", "delete", "start_run", "upload")
 
 
@@ -323,8 +323,8 @@ def test_the_page_is_rendered_with_everything_up_to_its_cursor(
     assert f'data-epoch="{session.epoch}"' in text
     assert "&lt;script&gt;alert(1)" in text
     assert "<script>alert" not in text
-    assert "<span>&lt;b&gt;one&lt;/b&gt;</span>" in text
-    assert 'data-n="2" data-open="stdout"><span>two</span>' in text
+    assert re.search(r'data-n="1" data-t="[0-9:]{8}Z">&lt;b&gt;one&lt;/b&gt;</div>', text)
+    assert re.search(r'data-n="2" data-t="[0-9:]{8}Z" data-open="two" data-pen="">two</div>', text)
     assert f'href="/api/runs/{run.pk}/console?about=true"' in text
     assert "level 2" in text
 
@@ -433,11 +433,21 @@ def test_without_a_worker_a_queued_task_says_so(tab: Client, session: Session) -
     assert "No worker is running" not in tab.get(at("status", session)).text
 
 
-def test_the_conversation_goes_on_after_a_cursor(tab: Client, session: Session) -> None:
-    assert 'data-seq="2"' in tab.get(at("talk", session), {"after": "0"}).text
-    assert tab.get(at("talk", session), {"after": "2"}).status_code == 204
-    for nonsense in ("x", "-1", "9" * 30, "²"):
-        assert tab.get(at("talk", session), {"after": nonsense}).status_code == 400
+def test_the_conversation_before_an_event_comes_in_pages(tab: Client, session: Session) -> None:
+    said = [event_types.AgentMessage(agent="engineer", content=f"number {n}.") for n in range(450)]
+    append_events(session.pk, said)
+    session.refresh_from_db()
+    before = session.last_seq + 1
+    shown: list[int] = []
+    while before:
+        text = tab.get(at("talk", session), {"before": str(before)}).text
+        shown = [int(n) for n in re.findall(r"number (\d+)\.", text)] + shown
+        earlier = re.search(r'data-before="(\d+)"', text)
+        before = int(earlier[1]) if earlier else 0
+    assert shown == list(range(450))
+    assert tab.get(at("talk", session), {"before": "2"}).status_code == 204
+    for nonsense in ("x", "-1", "9" * 30, "²", ""):
+        assert tab.get(at("talk", session), {"before": nonsense}).status_code == 400
 
 
 def test_plots_and_files_come_from_the_artifacts(tab: Client, session: Session) -> None:
