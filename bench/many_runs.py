@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,40 +49,45 @@ class Case:
 
 
 CASES = (Case(1, 1_000, 60), Case(20, 50, 250), Case(50, 50, 400))
+MOST_RUNS = 50
 BURSTS = ((1, 60_000), (50, 4_000))  # runs, lines of each
 
 
-def measure(shapes: tuple[Shape, ...], cases: tuple[Case, ...] = CASES) -> Iterator[Figure]:
+# one process stores for all runs of the host; each supervisor stores for itself
+WAYS = {"": {}, ", committed apart": {"CMBAGENT_GROUP_COMMIT": "0"}}
+
+
+def measure(shapes: tuple[Shape, ...]) -> Iterator[Figure]:
     allow_many_files()
     for shape in shapes:
-        with Deployment.running(shape, workers=max(case.runs for case in cases)) as house:
-            for case in cases:
-                yield from paced(house, case)
-            for runs, lines in BURSTS:
-                if runs <= max(case.runs for case in cases):
-                    yield burst(house, runs, lines)
+        for way, env in WAYS.items():
+            with Deployment.running(shape, workers=MOST_RUNS, env=env) as house:
+                for case in CASES:
+                    yield from paced(house, case, way)
+                for runs, lines in BURSTS:
+                    yield burst(house, runs, lines, way)
 
 
-def paced(house: Deployment, case: Case) -> Iterator[Figure]:
+def paced(house: Deployment, case: Case, way: str = "") -> Iterator[Figure]:
     lines, begin = case.rate * PACED_SECONDS, begin_of(case.runs)
     report, busy = together(house, case.runs, begin, PACED, lines=lines, rate=case.rate)
     assert report["told"]["n"] == case.runs * lines, "a line is missing"
-    what = f"print to socket, {case.runs} runs of {case.rate:,} lines/s"
+    what = f"print to socket, {case.runs} runs of {case.rate:,} lines/s{way}"
     told, stored, shape = report["told"], report["stored"], house.shape
     yield Figure(f"{what}: p50", shape, "ms", [told["p50"]])
-    yield Figure(f"{what}: p99", shape, "ms", [told["p99"]], case.promised_p99)
+    yield Figure(f"{what}: p99", shape, "ms", [told["p99"]], None if way else case.promised_p99)
     yield Figure(f"{what}: from its storing on, p99", shape, "ms", [stored["p99"]])
     yield Figure(f"{what}: events", shape, "", [report["events"]])
     yield Figure(f"{what}: house", shape, "% of a core", [100 * busy / PACED_SECONDS])
 
 
-def burst(house: Deployment, runs: int, lines: int) -> Figure:
+def burst(house: Deployment, runs: int, lines: int, way: str = "") -> Figure:
     """From the first print to the arrival of the last line."""
     begin = begin_of(runs)
     report, _ = together(house, runs, begin, BURST, lines=lines)
     assert report["lines"] == runs * (lines + 1), "a line is missing"
     rate = runs * lines / (report["line_at"] - begin)
-    name = f"lines stored and delivered, {runs} runs"
+    name = f"lines stored and delivered, {runs} runs{way}"
     return Figure(name, house.shape, "lines/s", [rate], more_is_better=True)
 
 
@@ -117,4 +123,8 @@ def together(
 
 def busy_seconds(house: Deployment) -> dict[int, float]:
     """Processor time of web, workers, engines and code."""
-    return {pid: cpu_seconds(pid) for pid in house.living_processes()}
+    found = {}
+    for pid in house.living_processes():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended just now
+            found[pid] = cpu_seconds(pid)
+    return found
