@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,6 +132,15 @@ def test_three_a_minute(
     assert answers == [422, 422, 422, 429]
     tab.force_login(bob)  # one person's haste is not another's
     assert tab.post(ASK, headers=HTMX).status_code == 422
+
+
+def test_two_at_once(tab: Client, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_trial, "_AT_ONCE", threading.BoundedSemaphore(1))
+    with model_trial._AT_ONCE:
+        answer = tab.post(ASK, headers=HTMX)
+    assert answer.status_code == 429
+    assert "Others are asking" in answer.text
+    assert tab.post(ASK, headers=HTMX).status_code == 200  # its place was given back
 
 
 def test_asking_is_a_post(tab: Client) -> None:
