@@ -190,6 +190,7 @@ def test_an_answer_that_comes_late_does_not_undo_a_filter(open_tab: OpenTab, hou
         pass
     page.get_by_label("Search").press_sequentially("kept by")
     expect(page.locator(".list li")).to_have_count(1)
+    assert held
     for route in held:
         route.fulfill(body="<p>what was before</p>", content_type="text/html")
     page.wait_for_timeout(500)
