@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -124,7 +122,8 @@ def check_panels(page: Page) -> None:
 def test_the_administration_opens(open_tab: OpenTab) -> None:
     page = open_tab("/admin/")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
-    for name in ("Sessions", "Runs", "Servers"):
-        page.goto("/admin/")
-        page.get_by_role("link", name=re.compile(rf"^{name}$")).first.click()
+    lists = page.locator("main th[scope=row] a").evaluate_all("all => all.map(a => a.href)")
+    assert len(lists) > 10
+    for address in lists:
+        page.goto(address)
         expect(page.locator("#changelist")).to_be_visible()
