@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.safestring import SafeString
 
@@ -118,6 +118,14 @@ class Context:
     title: str = ""
 
 
+class Printed(NamedTuple):
+    """An output event: what of it lines are made of."""
+
+    seq: int
+    data: Mapping[str, Any]
+    at: datetime | None = None
+
+
 class ConsoleBuilder:
     """Fed with the console's events of one run after the other, in order."""
 
@@ -139,7 +147,7 @@ class ConsoleBuilder:
 
     def add(self, event: Event) -> None:
         if event.event_type == "output":
-            self._add_output(event)
+            self.write(Printed(event.seq, event.data, event.created_at))
         else:
             self._cross(event)
 
@@ -191,29 +199,29 @@ class ConsoleBuilder:
         return self._group
 
     # -- lines --------------------------------------------------------------------------------
-    def _add_output(self, event: Event) -> None:
-        data = event.data
+    def write(self, output: Printed) -> None:
+        data = output.data
         pieces = data["text"].split("\n")
         ended = pieces[-1] == ""
         if ended:
             pieces.pop()
         for offset, piece in enumerate(pieces):
             line = self._open.get(data["stream"]) if data["cont"] and not offset else None
-            line = line or self._begin(event, data["line"] + offset)
+            line = line or self._begin(output, data["line"] + offset)
             line.is_partial |= self._is_midway and data["cont"] and not line.raw and not offset
-            self._write(line, piece)
+            self._extend(line, piece)
         if ended:
             self._open.pop(data["stream"], None)
 
-    def _begin(self, event: Event, number: int) -> Line:
-        stream = event.data["stream"]
+    def _begin(self, output: Printed, number: int) -> Line:
+        stream = output.data["stream"]
         ink = self._inks.setdefault(stream, Ink())
-        line = Line(number, stream, "", event.seq, event.created_at, ink.pen)
+        line = Line(number, stream, "", output.seq, output.at, ink.pen)
         self._open[stream] = line
         self._into_group().lines.append(line)
         return line
 
-    def _write(self, line: Line, piece: str) -> None:
+    def _extend(self, line: Line, piece: str) -> None:
         self._inks[line.stream].write(piece)
         raw = line.raw + piece
         text = raw.rstrip("\r")

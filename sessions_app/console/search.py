@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from execution_app.models import Run
 from sessions_app.console.pages import LAST, Place, outputs_of
-from sessions_app.console.rows import ConsoleBuilder, Context, Line, lines_of
+from sessions_app.console.rows import ConsoleBuilder, Context, Line, Printed, lines_of
 
 MAX_HITS = 200
 MAX_SECONDS = 2.0
 MAX_NEEDLE = 200  # characters
-_READ_AT_ONCE = 200  # events
+_READ_AT_ONCE = 500  # events
 _EXCERPT = 160  # characters of a line, around what was found
 _BEGIN: Place = (0, 0)
 
@@ -95,11 +95,15 @@ def _pages(session_id: uuid.UUID, *, after: Place, until: int) -> Iterator[tuple
         builder = ConsoleBuilder()
         builder.begin_run(run.number, Context(), midway=False)
         cursor = after[0] - 1
-        while events := list(
-            outputs_of(run).filter(seq__gt=cursor, seq__lte=until).order_by("seq")[:_READ_AT_ONCE]
-        ):
-            for event in events:
-                builder.add(event)
-            cursor = events[-1].seq
+        while printed := _printed(run, cursor, until):
+            for output in printed:
+                builder.write(output)
+            cursor = printed[-1].seq
             yield run, builder.take_ended()
         yield run, lines_of(builder.items)
+
+
+def _printed(run: Run, after: int, until: int) -> list[Printed]:
+    """Without the rest of the event, which would take three times as long."""
+    coming = outputs_of(run).filter(seq__gt=after, seq__lte=until).order_by("seq")
+    return [Printed(*row) for row in coming.values_list("seq", "data")[:_READ_AT_ONCE]]

@@ -35,6 +35,7 @@ from sessions_app.rendering.pieces import levels_of
 from sessions_app.views.plan import plan_context
 
 PAGE_OF_TALK = 200  # entries at once
+_NEAR = 5000  # events that are walked over
 _DRAFT_EVENTS = 2000  # of a message that is being written; a model ends before that
 _RUNS_SHOWN = 50
 _FILES_SHOWN = 500
@@ -285,8 +286,7 @@ def _file_url(artifact: Artifact) -> str:
 # -- what happened ----------------------------------------------------------------------------
 def talk_before(session: Session, seq: int) -> Context:
     """The page of the conversation before an event, and whether there is one before that."""
-    talk = Event.objects.filter(session=session, seq__lt=seq, event_type__in=TALK_TYPES)
-    newest = list(talk.order_by("-seq")[: PAGE_OF_TALK + 1])
+    newest = _talk(session, seq)
     shown = newest[:PAGE_OF_TALK][::-1]
     return {
         "entries": make_entries(shown, levels_of(shown)),
@@ -294,16 +294,27 @@ def talk_before(session: Session, seq: int) -> Context:
     }
 
 
+def _talk(session: Session, before: int) -> list[Event]:
+    """Newest first, one more than a page. Where a log is mostly output they are far apart: then the
+    index on run and type finds them, not a walk over all that was printed."""
+    talk = Event.objects.filter(event_type__in=TALK_TYPES, seq__lt=before).order_by("-seq")
+    near = list(talk.filter(session=session, seq__gte=before - _NEAR)[: PAGE_OF_TALK + 1])
+    if len(near) > PAGE_OF_TALK or before <= _NEAR:
+        return near
+    runs = list(Run.objects.filter(session=session).values_list("pk", flat=True))
+    return list(talk.filter(run_id__in=runs)[: PAGE_OF_TALK + 1])
+
+
 def session_context(session: Session) -> Context:
     """The whole page as of `session.last_seq`; the socket goes on from there without a seam."""
-    until_now = Event.objects.filter(session=session, seq__lte=session.last_seq).order_by("-seq")
+    last = Event.objects.filter(session=session, seq__gt=session.last_seq - _NEAR)
     piece = read_tail(session.pk, until=session.last_seq)
     return {
         **status_context(session),
         **files_context(session),
         **talk_before(session, session.last_seq + 1),
         "section": "sessions",
-        "drafts": _drafts(until_now),
+        "drafts": _drafts(last.filter(seq__lte=session.last_seq).order_by("-seq")),
         "piece": piece,
         "last_line": f"{piece.last_line:,}" if piece.last_line else "",
         "until": session.last_seq,

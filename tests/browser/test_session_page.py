@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import signal
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, WebSocketRoute, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import House, OpenTab
 from tests.deployment import wait_until
@@ -135,41 +134,6 @@ def test_every_line_comes_once_although_the_web_process_is_killed(
     assert numbers(page) == list(range(1, 1501))
     seen = page.eval_on_selector_all("#thread [data-seq]", "all => all.map(e => +e.dataset.seq)")
     assert seen == sorted(set(seen))
-
-
-def test_every_line_comes_once_over_a_bad_line(open_tab: OpenTab, house: House) -> None:
-    """Frames that are lost, doubled and swapped on the way."""
-    page = open_tab("/")
-    held: list[str | bytes] = []
-    counts = {"lost": 0, "doubled": 0, "swapped": 0}
-
-    def meddle(socket: WebSocketRoute) -> None:
-        server = socket.connect_to_server()
-        dice = random.Random(7)
-
-        def pass_on(message: str | bytes) -> None:
-            if '"events"' not in str(message)[:80]:
-                socket.send(message)
-                return
-            fate = dice.choice(["lost", "doubled", "swapped", "fine", "fine", "fine"])
-            if fate in counts:
-                counts[fate] += 1
-            if fate == "swapped":
-                held.append(message)
-                return
-            for _ in range({"lost": 0, "doubled": 2}.get(fate, 1)):
-                socket.send(message)
-            while held:
-                socket.send(held.pop())
-
-        server.on_message(pass_on)
-
-    page.route_web_socket(re.compile("/ws/"), meddle)
-    start(page, COUNTING.format(lines=1500, pause=0.003), "bad line")
-    wait_for_status(page, "Completed")
-    expect(page.locator("#log .ln")).to_have_count(1500, timeout=LONG)
-    assert lines(page) == [f"line {number}" for number in range(1500)]
-    assert all(counts.values()), counts
 
 
 def test_who_comes_later_sees_the_same(open_tab: OpenTab, house: House) -> None:

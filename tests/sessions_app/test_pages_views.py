@@ -450,6 +450,14 @@ def test_the_conversation_before_an_event_comes_in_pages(tab: Client, session: S
         assert tab.get(at("talk", session), {"before": nonsense}).status_code == 400
 
 
+def test_a_conversation_far_above_the_output_is_found(tab: Client, session: Session) -> None:
+    run = the_run(session)
+    said = event_types.AgentMessage(agent="engineer", content="far above")
+    printed = [event_types.Output(stream="stdout", line=n, text=f"{n}\n") for n in range(1, 6000)]
+    append_events(session.pk, [said, *printed], run_id=run.pk)
+    assert "far above" in tab.get(at("detail", session)).text
+
+
 def test_plots_and_files_come_from_the_artifacts(tab: Client, session: Session) -> None:
     run = the_run(session)
     for path, kind in [("plots/tt spectrum.png", "plot"), ("tt.csv", "data")]:
