@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from django.urls import path
 
-from sessions_app.views import account, beginning, console, door, listing, session, welcome
+from sessions_app.views import (
+    account,
+    beginning,
+    console,
+    door,
+    files,
+    listing,
+    session,
+    welcome,
+)
 
 app_name = "sessions"
 
@@ -33,6 +42,8 @@ urlpatterns = [
     path(f"{_ONE}_files/", session.show_files, name="files"),
     path(f"{_ONE}runs/", session.start_run, name="start_run"),
     path(f"{_ONE}files/", session.upload, name="upload"),
+    path(f"{_ONE}files/<path:path>", files.show_file, name="file"),
+    path(f"{_ONE}bytes/<path:path>", files.send_file, name="file_bytes"),
     path(f"{_ONE}delete/", session.delete, name="delete"),
     *(
         path(f"{_ONE}{command}/", session.command_run, {"command": command}, name=command)

@@ -183,7 +183,17 @@ def _cell_open(
     token = tokens[index]
     aligned = str(token.attrs.get("style", "")).removeprefix("text-align:")
     kind = f' class="{aligned}"' if aligned in {"left", "center", "right"} else ""
-    return f"<{token.tag}{kind}{' scope=col' if token.tag == 'th' else ''}>"
+    if token.tag == "td":
+        return f"<td{kind}>"
+    return f'<th{kind} scope="col">{_name_of_formula(tokens[index + 1])}'
+
+
+def _name_of_formula(inline: Token) -> str:
+    """A head that is a formula alone has no text: many who listen would hear nothing."""
+    children = inline.children or []
+    if not children or any(not child.type.startswith("math") for child in children):
+        return ""
+    return f'<span class="vh">{escape(" ".join(child.content for child in children))}</span>'
 
 
 def _table_open(*_: Any) -> str:

@@ -52,7 +52,7 @@ def render_pieces(events: Sequence[Event]) -> list[Piece]:
     """One for each event, in order. May ask the database once."""
     kept = [_CACHE.get(_key(event)) for event in events]
     new = [event for event, html in zip(events, kept, strict=True) if html is None]
-    levels = levels_of(new)
+    levels = _levels_of(new)
     return [_render(event, html, levels) for event, html in zip(events, kept, strict=True)]
 
 
@@ -67,7 +67,7 @@ def _key(event: Event) -> Hashable:
     return (event.session_id, event.seq, event.created_at, event.event_type)
 
 
-def levels_of(events: Sequence[Event]) -> Levels:
+def _levels_of(events: Sequence[Event]) -> Levels:
     """The sandbox level of each run that executed code in these events."""
     executed = [event.run_id for event in events if event.event_type == "code_execution"]
     run_ids = {run_id for run_id in executed if run_id is not None}

@@ -57,7 +57,7 @@ _CLEANER = nh3.Cleaner(
         "pre": {"code", "plain"},
         "code": {"tex"},
         "div": {"scroller", "maths"},
-        "span": set(code.CLASSES) | {"address"},
+        "span": set(code.CLASSES) | {"vh"},
         "th": {"left", "center", "right"},
         "td": {"left", "center", "right"},
     },

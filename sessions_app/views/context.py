@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
-from urllib.parse import quote
 
 from django.db.models import Count, Q, QuerySet, Sum
 from django.urls import reverse
@@ -15,6 +14,7 @@ from django.utils import timezone
 
 from execution_app.model_choice import model_name_for
 from execution_app.models import Artifact, Run, Usage
+from execution_app.services import artifact_file
 from execution_app.statuses import RunStatus
 from sessions_app.console.failures import failures_of
 from sessions_app.console.pages import read_tail
@@ -27,11 +27,12 @@ from sessions_app.rendering.entries import (
     TALK_TYPES,
     Draft,
     clock,
-    make_entries,
     money,
     read_drafts,
 )
-from sessions_app.rendering.pieces import levels_of
+from sessions_app.rendering.pictures import picture_size
+from sessions_app.rendering.pieces import talk_html
+from sessions_app.views.files import bytes_url, page_url
 from sessions_app.views.plan import plan_context
 
 PAGE_OF_TALK = 200  # entries at once
@@ -257,6 +258,9 @@ class File:
     kind: str
     size: int
     url: str
+    page_url: str
+    width: int | None = None
+    height: int | None = None
 
 
 def files_context(session: Session) -> Context:
@@ -267,20 +271,24 @@ def files_context(session: Session) -> Context:
         "session": session,
         "files": [_file(artifact) for artifact in shown],
         "files_count": found.count(),
-        "plots": [_file(artifact) for artifact in plots[:_FILES_SHOWN]],
+        "plots": [_plot(artifact) for artifact in plots[:_FILES_SHOWN]],
     }
 
 
 def _file(artifact: Artifact) -> File:
-    return File(artifact.pk, artifact.path, artifact.kind, artifact.size, _file_url(artifact))
+    return File(
+        artifact.pk,
+        artifact.path,
+        artifact.kind,
+        artifact.size,
+        bytes_url(artifact),
+        page_url(artifact),
+    )
 
 
-def _file_url(artifact: Artifact) -> str:
-    """Where its bytes are; empty for what a person brought."""
-    if artifact.run_id is None:
-        return ""
-    # the digest: a plot drawn again under its old name is another picture
-    return f"/api/runs/{artifact.run_id}/files/{quote(artifact.path)}?v={artifact.sha256[:12]}"
+def _plot(artifact: Artifact) -> File:
+    width, height = picture_size(artifact_file(artifact)) or (None, None)
+    return replace(_file(artifact), width=width, height=height)
 
 
 # -- what happened ----------------------------------------------------------------------------
@@ -289,7 +297,7 @@ def talk_before(session: Session, seq: int) -> Context:
     newest = _talk(session, seq)
     shown = newest[:PAGE_OF_TALK][::-1]
     return {
-        "entries": make_entries(shown, levels_of(shown)),
+        "entries": talk_html(shown),
         "earlier": shown[0].seq if len(newest) > PAGE_OF_TALK else None,
     }
 

@@ -144,7 +144,7 @@ def test_a_plot_is_shown(api: As, alice: User, run: Run) -> None:
     assert response["Content-Security-Policy"] == "default-src 'none'; sandbox"
 
 
-@pytest.mark.parametrize("name", ["page.html", "drawing.svg", "code.py", "data", "no.xhtml"])
+@pytest.mark.parametrize("name", ["page.html", "code.py", "data", "no.xhtml"])
 def test_what_could_run_is_handed_to_the_downloads(
     api: As, alice: User, run: Run, name: str
 ) -> None:
@@ -153,6 +153,47 @@ def test_what_could_run_is_handed_to_the_downloads(
     assert response["Content-Type"] == "application/octet-stream"
     assert response["Content-Disposition"] == f'attachment; filename="{name}"'
     assert _bytes(response) == b"<script>alert(1)</script>"
+
+
+def test_a_drawing_is_a_picture_in_a_page_and_a_download_elsewhere(
+    api: As, alice: User, run: Run
+) -> None:
+    _made(run, "drawing.svg", b"<svg onload='alert(1)'/>")
+    response = api(alice).get(f"/api/runs/{run.pk}/files/drawing.svg")
+    assert response["Content-Type"] == "image/svg+xml"
+    assert response["Content-Disposition"] == 'attachment; filename="drawing.svg"'
+    assert response["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert _bytes(response)
+
+
+def test_a_pdf_opens_in_the_viewer_of_the_browser_and_in_no_frame(
+    api: As, alice: User, run: Run
+) -> None:
+    _made(run, "paper.pdf", b"%PDF-1.4")
+    response = api(alice).get(f"/api/runs/{run.pk}/files/paper.pdf")
+    assert (response["Content-Type"], response["X-Frame-Options"]) == ("application/pdf", "DENY")
+    assert response["Content-Disposition"].startswith("inline")
+    assert "sandbox" not in response["Content-Security-Policy"]  # the viewer refuses to work in one
+    assert "default-src 'none'" in response["Content-Security-Policy"]
+    assert _bytes(response)
+
+
+def test_what_is_named_by_its_digest_is_not_asked_for_again(api: As, alice: User, run: Run) -> None:
+    digest = _made(run, "tt.png", PNG).sha256
+    path = f"/api/runs/{run.pk}/files/tt.png"
+    cached = {
+        query: api(alice).head(path + query)["Cache-Control"]
+        for query in ("", "?v=", f"?v={digest[:11]}", f"?v={digest[:12]}", f"?v={'0' * 12}")
+    }
+    assert [query for query, said in cached.items() if "immutable" in said] == [f"?v={digest[:12]}"]
+    assert all("private" in said for said in cached.values())
+
+
+def test_a_file_is_found_by_the_name_that_the_runs_code_gave_it(
+    api: As, alice: User, run: Run
+) -> None:
+    _made(run, f"{run.folder}/tt.png", PNG)
+    assert _bytes(api(alice).get(f"/api/runs/{run.pk}/files/tt.png")) == PNG
 
 
 def test_a_name_cannot_break_the_header(api: As, alice: User, run: Run) -> None:

@@ -109,6 +109,10 @@ def test_a_table_is_aligned_by_classes_and_can_be_scrolled() -> None:
     assert '<td class="right"><math' in html
 
 
+def test_a_head_that_is_a_formula_has_a_name() -> None:
+    assert '<span class="vh">H_0&lt;</span><math' in markdown_html("| $H_0<$ |\n|-|")
+
+
 def test_text_that_turns_around_is_shown_as_it_is_written() -> None:
     assert markdown_html("a\u202eb `c\u2066`") == "<p>a[U+202E]b <code>c[U+2066]</code></p>\n"
 
