@@ -172,11 +172,12 @@ export class Console {
   }
 
   // -- the place --------------------------------------------------------------------------------------
-  /** Follow the end; what came meanwhile is fetched when it is not here. */
+  /** Follow the end; what came meanwhile is fetched when it is not here. False: nobody answered. */
   async follow() {
-    if (!this.#attached) await this.#attach();
+    if (!this.#attached && !(await this.#attach())) return false;
     this.#following = true;
     this.settle();
+    return true;
   }
 
   stay() {
@@ -220,11 +221,11 @@ export class Console {
   }
 
   // -- pieces from the server -------------------------------------------------------------------------
-  /** The lines before the first one shown; the scroll place stays. */
+  /** The lines before the first one shown; the scroll place stays. False: nobody answered. */
   async earlier() {
     const first = this.#lines.querySelector(".ln");
     const piece = first && (await this.#fetch(`before=${first.parentElement.dataset.seq}:${first.dataset.n}`));
-    if (!piece || !first.isConnected) return;
+    if (!piece || !first.isConnected) return false;
     const top = first.getBoundingClientRect().top;
     this.#hasEarlier = piece.dataset.earlier;
     this.#join(piece.lastElementChild, this.#lines.firstElementChild, "prepend");
@@ -237,19 +238,21 @@ export class Console {
     this.#following = false;
     this.#log.scrollTop += first.getBoundingClientRect().top - top;
     this.#changed();
+    return true;
   }
 
-  /** Detached: the lines after the last one shown. */
+  /** Detached: the lines after the last one shown. False: nobody answered. */
   async later() {
     const last = [...this.#lines.querySelectorAll(".ln")].at(-1);
     const piece = last && (await this.#fetch(`after=${last.parentElement.dataset.last}:${last.dataset.n}`));
-    if (!piece) return;
+    if (!piece) return false;
     if (!piece.querySelector(".ln")) return this.follow();
     this.#join(piece.firstElementChild, this.#lines.lastElementChild, "append");
     this.#lines.append(...piece.children);
     this.#recount();
     while (this.#count > KEEP_WHILE_READING) this.#dropFirst();
     this.#changed();
+    return true;
   }
 
   /** A group that goes over the border of two pieces becomes one. */
@@ -270,7 +273,7 @@ export class Console {
   }
 
   async #attach() {
-    if (this.#held) return;
+    if (this.#held) return false; // asked already
     this.#held = [];
     const piece = await this.#fetch("");
     const held = this.#held;
@@ -278,6 +281,7 @@ export class Console {
     if (piece) this.#take(piece);
     this.#attached = Boolean(piece);
     for (const event of held) if (!piece || event.seq > Number(piece.dataset.until)) this.add(event);
+    return this.#attached;
   }
 
   #detach() {

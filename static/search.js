@@ -85,7 +85,7 @@ export class Search {
     const hits = this.#hits;
     if (!hits.length) return;
     this.#at = (index + hits.length) % hits.length;
-    hits.forEach((hit, at) => hit.toggleAttribute("aria-current", at === this.#at));
+    hits.forEach((hit, at) => (hit.ariaCurrent = at === this.#at ? "true" : null));
     hits[this.#at].scrollIntoView({ block: "nearest" });
     this.#count();
     const { run, line } = placeOf(hits[this.#at].hash);

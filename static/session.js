@@ -94,9 +94,25 @@ function print(event) {
 }
 
 at("follow").addEventListener("click", () => (lines.state.following ? lines.stay() : lines.follow()));
-at("more").addEventListener("click", () => lines.follow());
-at("earlier").addEventListener("click", () => lines.earlier());
-at("later").addEventListener("click", () => lines.later());
+at("more").addEventListener("click", () => lines.follow().then((done) => done || tellNoAnswer(at("more"))));
+onPress("earlier", () => lines.earlier());
+onPress("later", () => lines.later());
+
+/** Ask the server for lines, once at a time; the button says when nobody answered. */
+function onPress(id, work) {
+  const words = at(id).textContent;
+  at(id).addEventListener("click", async () => {
+    if (at(id).ariaBusy) return;
+    at(id).ariaBusy = "true";
+    at(id).textContent = words;
+    if (!(await work())) tellNoAnswer(at(id));
+    at(id).ariaBusy = null;
+  });
+}
+
+function tellNoAnswer(button) {
+  button.textContent = "The server did not answer. Try again";
+}
 
 /** A button that stays pressed, over a reload too. */
 function toggle(id, otherwise, show) {

@@ -114,6 +114,15 @@ def test_a_link_to_an_event_marks_its_entry(open_tab: OpenTab, session: str) -> 
     expect(page.locator("#entries .here")).to_be_in_viewport()
 
 
+def test_the_rail_leads_to_what_it_lists(open_tab: OpenTab, session: str) -> None:
+    page = open_tab(f"/sessions/{session}/")
+    rail = page.get_by_role("complementary", name="Plan")
+    expect(rail.locator("li.done")).to_have_text(re.compile("block-1.py"))
+    expect(rail.locator("li.failed")).to_have_text(re.compile("block-2.py.*failed"))
+    rail.get_by_role("link", name="block-1.py").click()
+    expect(page.locator("#entries .here")).to_contain_text("block-1.py")
+
+
 def test_colours_progress_and_times(open_tab: OpenTab, session: str) -> None:
     page = open_tab(f"/sessions/{session}/")
     expect(page.locator("#lines .a2")).to_have_text("green")
