@@ -50,6 +50,15 @@ _CODES = {
     500: "internal_error",
     503: "unavailable",
 }
+# what middlewares that ran before said, and what the answer means
+_KEPT_HEADERS = {
+    "Allow",
+    "Content-Security-Policy",
+    "Cross-Origin-Opener-Policy",
+    "Referrer-Policy",
+    "X-Content-Type-Options",
+    "X-Frame-Options",
+}
 _DETAILS = {404: "Not found.", 405: "This address does not take this method."}
 
 
@@ -192,6 +201,6 @@ def _shaped(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBas
     status = response.status_code
     detail = _DETAILS.get(status, response.reason_phrase)
     shaped = problem(status, _CODES.get(status, "error"), detail)
-    if "Allow" in response.headers:
-        shaped["Allow"] = response.headers["Allow"]
+    for name in _KEPT_HEADERS & set(response.headers):
+        shaped[name] = response.headers[name]
     return shaped
