@@ -38,6 +38,7 @@ _ENVIRONMENTS = {
     "dcases": "cases",
 }
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([^{}]*)\}((?<=at\}|t\*\})\{\d+\})?")
+_SIGNS = frozenset({"±", "∓"})
 _CHILDREN = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2} | {
     "msubsup": 3,
     "munderover": 3,
@@ -170,9 +171,11 @@ def _written(element: Element, depth: int) -> Iterator[str]:
     tag = element.tag
     if tag not in TAGS or depth > _MAX_DEPTH or _CHILDREN.get(tag, len(element)) != len(element):
         raise _NotShown
+    text = _text(element)
+    if text in _SIGNS:
+        tag = "mo"  # the library takes them for letters, which have no space around them
     yield f"<{tag}{_attributes(element)}>"
-    if element.text:
-        yield escape(_text(element))
+    yield escape(text)
     for child in element:
         yield from _written(child, depth + 1)
     yield f"</{tag}>"

@@ -50,7 +50,7 @@ _CACHE = TextCache()
 
 def render_pieces(events: Sequence[Event]) -> list[Piece]:
     """One for each event, in order. May ask the database once."""
-    kept = [_CACHE.get(_key(event)) for event in events]
+    kept = [_CACHE.get(_key(event)) if _is_talk(event) else None for event in events]
     new = [event for event, html in zip(events, kept, strict=True) if html is None]
     levels = _levels_of(new)
     return [_render(event, html, levels) for event, html in zip(events, kept, strict=True)]
@@ -59,6 +59,10 @@ def render_pieces(events: Sequence[Event]) -> list[Piece]:
 def talk_html(events: Sequence[Event]) -> SafeString:
     """The conversation of these events, for a page that is rendered whole."""
     return mark_safe("".join(piece.html for piece in render_pieces(events)))  # noqa: S308  made of templates
+
+
+def _is_talk(event: Event) -> bool:
+    return event.event_type in TALK_TYPES
 
 
 def _key(event: Event) -> Hashable:
@@ -78,7 +82,7 @@ def _levels_of(events: Sequence[Event]) -> Levels:
 
 def _render(event: Event, kept: str | None, levels: Levels) -> Piece:
     meta = {name: event.data.get(name) for name in _META.get(event.event_type, ())}
-    if event.event_type in TALK_TYPES:
+    if _is_talk(event):
         html = kept if kept is not None else _entry_html(event, levels)
         return Piece("talk", "append", html, meta)
     slot = _SLOTS.get(event.event_type, "none")

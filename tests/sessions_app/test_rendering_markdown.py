@@ -84,6 +84,10 @@ def test_what_is_known_by_another_name_is_drawn() -> None:
     assert html.startswith("<math")
 
 
+def test_signs_have_space_around_them() -> None:
+    assert "<mo>±</mo>" in mathml(r"67.4 \pm 0.5", is_block=False)
+
+
 # -- text -------------------------------------------------------------------------------------
 def test_headings_stand_below_the_pages_own_and_leave_no_level_out() -> None:
     html = markdown_html("# A\n### B\n# C\n###### D\n\n#### E", Setting(first_heading=3))
