@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from execution_app.models import Run
@@ -13,7 +12,7 @@ from sessions_app.console.rows import did_well
 from sessions_app.console.search import anchor
 from sessions_app.models import Event
 
-_EXECUTIONS = 200  # of a run, the newest
+_EXECUTIONS = 200
 _LOOK_BACK = 50  # events before the end of an execution
 _RUNS = 50
 
@@ -28,18 +27,17 @@ class Failure:
 
 
 def failures_of(session_id: uuid.UUID) -> list[Failure]:
-    """In order."""
-    runs = list(Run.objects.filter(session=session_id).order_by("-number")[:_RUNS])
-    return [failure for run in reversed(runs) for failure in _of_run(run)]
-
-
-def _of_run(run: Run) -> Iterable[Failure]:
-    ended = Event.objects.filter(run_id=run.pk, event_type="code_execution").order_by("-seq")
-    before = 0
+    """In order, of the newest executions."""
+    newest = Run.objects.filter(session=session_id).order_by("-number")[:_RUNS]
+    runs = {run.pk: run for run in newest}
+    ended = Event.objects.filter(run_id__in=runs, event_type="code_execution").order_by("-seq")
+    found: list[Failure] = []
+    before = 0  # a session's runs follow each other
     for event in reversed(ended[:_EXECUTIONS]):
-        if not did_well(event.data):
-            yield _failure(run, event, since=before)
+        if event.run_id and not did_well(event.data):
+            found.append(_failure(runs[event.run_id], event, since=before))
         before = event.seq
+    return found
 
 
 def _failure(run: Run, ended: Event, *, since: int) -> Failure:

@@ -7,12 +7,14 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.accessibility import SCHEMES, violations
 from tests.browser.conftest import House, OpenTab
 from tests.browser.test_session_page import (
     COUNTING,
     LONG,
     lines,
     numbers,
+    overflow,
     start,
     wait_for_lines,
     wait_for_status,
@@ -219,3 +221,21 @@ def test_the_end_is_exact_when_one_comes_back_while_it_prints(
     expect(page.locator("#lines .ln").last).to_have_text("line 2999", timeout=LONG)
     shown = numbers(page)
     assert shown == list(range(shown[0], 3001))
+
+
+def test_axe_finds_nothing_in_any_part(open_tab: OpenTab, session: str) -> None:
+    """Found lines, a marked one, colours, times, folded groups; on a phone one part after the other."""
+    for scheme in SCHEMES:
+        page = open_tab(f"/sessions/{session}/", scheme=scheme)
+        field = page.get_by_role("searchbox", name="Search the whole console")
+        field.fill("green")
+        field.press("Enter")
+        expect(page.locator("#lines .ln.here")).to_contain_text("green")
+        page.get_by_role("button", name="Show times").click()
+        page.locator("#lines .group summary").first.press("Enter")
+        assert violations(page) == []
+        page.set_viewport_size({"width": 390, "height": 844})
+        for view in ("Plan", "Output"):
+            page.get_by_role("tab", name=view).click()
+            assert violations(page) == []
+            assert overflow(page) <= 0
