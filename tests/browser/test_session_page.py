@@ -99,7 +99,7 @@ def test_the_camb_example_shows_its_lines_and_its_plot(open_tab: OpenTab, house:
     expect(plot).to_have_js_property("complete", value=True)
     assert plot.evaluate("image => image.naturalWidth") > 300
     page.get_by_role("tab", name="Files").click()
-    expect(page.get_by_role("cell", name="cmb_power_spectrum.csv")).to_be_visible()
+    expect(page.get_by_role("cell", name="cmb_power_spectrum.csv", exact=True)).to_be_visible()
     expect(page.locator(".msg", has_text="No AI is used")).to_be_visible()
 
 
