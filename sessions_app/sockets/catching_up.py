@@ -10,8 +10,7 @@ from collections.abc import Mapping
 import structlog
 
 from sessions_app.sockets.feed import RETRY_SECONDS, Feed
-from sessions_app.sockets.reading import Reading, read_log
-from sessions_app.sockets.rights import SessionGone
+from sessions_app.sockets.reading import Question, Reading, read_log
 from sessions_app.sockets.subscriber import SharedFrames, Subscriber
 from sessions_app.sockets.tasks import start_task
 from sessions_app.sockets.threads import in_reader
@@ -69,9 +68,8 @@ class CatchUps:
         room, acked = subscriber.window.room(), subscriber.window.acked
         if subscriber.is_over or room is None:
             return False
-        try:
-            reading = await self._read(subscriber, room)
-        except SessionGone:
+        reading = await self._read(subscriber, room)
+        if reading is None:
             await subscriber.say_gone()
             return False
         if subscriber.was_restored(reading.state):
@@ -82,9 +80,8 @@ class CatchUps:
         has_room = reading.count > 0 or subscriber.window.acked > acked
         return has_room and self._is_behind(subscriber)
 
-    async def _read(self, subscriber: Subscriber, room: Room) -> Reading:
-        return await in_reader(
-            read_log,
+    async def _read(self, subscriber: Subscriber, room: Room) -> Reading | None:
+        question = Question(
             subscriber.session_id,
             for_users=frozenset({subscriber.client.user_id}),
             after=subscriber.sent,
@@ -92,6 +89,7 @@ class CatchUps:
             room=room,
             rows=subscriber.rows,
         )
+        return await in_reader(read_log, question)
 
     async def _send(self, subscriber: Subscriber, reading: Reading) -> None:
         before = subscriber.sent

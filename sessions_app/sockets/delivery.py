@@ -20,6 +20,7 @@ from sessions_app.sockets.rights import State
 from sessions_app.sockets.rows import RowRemover
 from sessions_app.sockets.subscriber import Subscriber
 from sessions_app.sockets.ticker import Ticker
+from sessions_app.sockets.together import Together
 
 
 class Socket(Patrolled, Protocol):
@@ -36,6 +37,7 @@ class Delivery:
         self.sockets: dict[uuid.UUID, Socket] = {}
         self.ear = Ear(self._route)
         self.ticker = Ticker()
+        self.together = Together()
         self.rows = RowRemover()
         self.door = Door(self.rows.remove)
         self._arrivals = Arrivals(self._add)

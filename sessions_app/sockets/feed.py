@@ -12,12 +12,12 @@ import structlog
 
 from sessions_app.hints import session_group
 from sessions_app.sockets.ear import Ear
-from sessions_app.sockets.reading import WHOLE_FRAME, Reading, read_log
-from sessions_app.sockets.rights import SessionGone, State
+from sessions_app.sockets.reading import WHOLE_FRAME, Question, Reading
+from sessions_app.sockets.rights import State
 from sessions_app.sockets.subscriber import FIRST_ROWS, SharedFrames, Subscriber
 from sessions_app.sockets.tasks import start_task
-from sessions_app.sockets.threads import in_reader
 from sessions_app.sockets.ticker import Position, Ticker
+from sessions_app.sockets.together import Together
 
 logger = structlog.get_logger(__name__)
 
@@ -32,6 +32,7 @@ class House(Protocol):
 
     ear: Ear
     ticker: Ticker
+    together: Together
 
     def catch_up(self, subscriber: Subscriber) -> None: ...
     def forget(self, feed: Feed) -> None: ...
@@ -118,9 +119,8 @@ class Feed:
 
     async def _step(self) -> None:
         audience = frozenset(each.client.user_id for each in self._subscribers)
-        try:
-            reading = await self._read(audience)
-        except SessionGone:
+        reading = await self._read(audience)
+        if reading is None:
             await self._dismiss(audience)
             return
         self.looked_at = time.monotonic()
@@ -130,10 +130,9 @@ class Feed:
         await self._dismiss(audience - reading.state.viewers)
         await self._hand_out_and_pause(reading)
 
-    async def _read(self, audience: frozenset[int]) -> Reading:
+    async def _read(self, audience: frozenset[int]) -> Reading | None:
         """Without events while nobody could take them: each will read for itself."""
-        return await in_reader(
-            read_log,
+        question = Question(
             self.session_id,
             for_users=audience,
             after=self.at,
@@ -141,6 +140,7 @@ class Feed:
             room=WHOLE_FRAME,
             rows=self._rows,
         )
+        return await self._house.together.read(question)
 
     def _could_take(self, subscriber: Subscriber) -> bool:
         return subscriber.sent >= self.at and subscriber.window.room() is not None

@@ -13,7 +13,7 @@ import structlog
 from sessions_app.sockets.feed import Feed
 from sessions_app.sockets.rights import Credentials, find_users
 from sessions_app.sockets.tasks import start_task
-from sessions_app.sockets.threads import in_reader
+from sessions_app.sockets.threads import in_writer
 
 logger = structlog.get_logger(__name__)
 
@@ -78,7 +78,8 @@ class Patrol:
                 return
 
     async def _check(self, sockets: Sequence[Socket]) -> None:
-        users = await in_reader(find_users, _shown_by(sockets))
+        # not among the readers: finding a token notes when it was used
+        users = await in_writer(find_users, _shown_by(sockets))
         now = time.monotonic()
         for socket in sockets:
             socket.checked_at = now

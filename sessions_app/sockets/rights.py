@@ -19,10 +19,6 @@ from sessions_app.services import find_token
 LoginSession: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
 
 
-class SessionGone(Exception):
-    """There is no such session for those who asked."""
-
-
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What a socket showed at its handshake; asked again every now and then."""

@@ -7,7 +7,7 @@ request) would open one for every read. It is checked before use, so that a rest
 is met with a new one.
 
 Four read. Those who are behind get two of them at most (catching_up.py) and newcomers one
-(arrivals.py), so that one at least is always there for the feeds: who reads live never waits
+(arrivals.py), so that one at least is always there for feeds and tick: who reads live never waits
 behind who catches up. What writes, and so may wait for a lock, has a thread apart.
 """
 

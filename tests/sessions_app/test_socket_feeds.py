@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,9 +17,9 @@ from django.utils import timezone
 from sessions_app.hints import session_group
 from sessions_app.models import Session
 from sessions_app.services import Newcomer, create_session, create_token, open_connections
-from sessions_app.sockets import catching_up, feed, patrol, ticker
+from sessions_app.sockets import catching_up, patrol, ticker, together
 from sessions_app.sockets.delivery import delivery
-from sessions_app.sockets.reading import Reading, read_log
+from sessions_app.sockets.reading import WHOLE_FRAME, Question, Reading, read_log, read_logs
 from sessions_app.sockets.rights import find_states
 from tests.sessions_app.socket_in_process import (
     connected,
@@ -57,13 +57,13 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[Reading]:
     """Of feeds, and of those who catch up: those that found something."""
     found: list[Reading] = []
 
-    def noted(*arguments: Any, **options: Any) -> Reading:
-        reading = read_log(*arguments, **options)
-        found.extend([reading] if reading.count else [])
-        return reading
+    def noted(questions: Sequence[Question]) -> list[Reading | None]:
+        answers = read_logs(questions)
+        found.extend(each for each in answers if each and each.count)
+        return answers
 
-    monkeypatch.setattr(feed, "read_log", noted)
-    monkeypatch.setattr(catching_up, "read_log", noted)
+    monkeypatch.setattr(together, "read_logs", noted)
+    monkeypatch.setattr(catching_up, "read_log", lambda question: noted([question])[0])
     return found
 
 
@@ -72,9 +72,9 @@ def catch_ups_stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event
     """Every reading of those who are behind waits, in its thread, for this."""
     gate = threading.Event()
 
-    def stuck(*arguments: Any, **options: Any) -> Reading:
+    def stuck(question: Question) -> Reading | None:
         gate.wait(30)
-        return read_log(*arguments, **options)
+        return read_log(question)
 
     monkeypatch.setattr(catching_up, "read_log", stuck)
     yield gate
@@ -158,14 +158,14 @@ async def test_who_came_after_rights_were_asked_is_not_served_by_that_answer(
 ) -> None:
     asked, gate = threading.Event(), threading.Event()
 
-    def slow(*arguments: Any, **options: Any) -> Reading:
-        reading = read_log(*arguments, **options)
-        if reading.count:
+    def slow(questions: Sequence[Question]) -> list[Reading | None]:
+        answers = read_logs(questions)
+        if any(each and each.count for each in answers):
             asked.set()
             gate.wait(30)
-        return reading
+        return answers
 
-    monkeypatch.setattr(feed, "read_log", slow)
+    monkeypatch.setattr(together, "read_logs", slow)
     async with connected(token) as alice, connected(await new_token(staff)) as late:
         await subscribe(alice, session)
         await write(session, 1)
@@ -253,9 +253,9 @@ async def test_those_who_catch_up_are_served_in_turn(
         await write(each, 2000)
     turns: list[uuid.UUID] = []
 
-    def noted(session_id: uuid.UUID, **options: Any) -> Reading:
-        turns.append(session_id)
-        return read_log(session_id, **options)
+    def noted(question: Question) -> Reading | None:
+        turns.append(question.session_id)
+        return read_log(question)
 
     monkeypatch.setattr(catching_up, "read_log", noted)
     monkeypatch.setattr(catching_up, "AT_ONCE", 1)
@@ -290,6 +290,48 @@ async def test_who_never_acknowledges_costs_its_window_and_the_others_read_on(
         assert len(delivery().feeds) == 1
         (feeding,) = delivery().feeds.values()
         assert feeding.at == 5001
+
+
+async def test_feeds_that_move_together_are_read_together(
+    session: Session, token: str, alice: User, django_assert_max_num_queries: Any
+) -> None:
+    sessions = [await sync_to_async(create_session)(owner=alice, mode="one-shot") for _ in range(9)]
+    for number, each in enumerate(sessions):
+        await write(each, 25 if number == 5 else number)
+
+    def ask(after: int) -> list[Reading | None]:
+        users, room = frozenset({alice.pk}), WHOLE_FRAME
+        questions = [Question(each.pk, users, after, {"json"}, room, 100) for each in sessions]
+        with django_assert_max_num_queries(3):  # states; the far one; the others
+            return read_logs(questions)
+
+    for after in (0, 1, 3):
+        answers = await sync_to_async(ask)(after)
+        heads = [1 + (25 if number == 5 else number) for number in range(9)]
+        assert [each and each.state.head for each in answers] == heads
+        assert [each and each.count for each in answers] == [max(0, h - after) for h in heads]
+
+
+async def test_a_log_that_cannot_be_written_down_hurts_no_other(
+    session: Session, token: str, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await sync_to_async(create_session)(owner=alice, mode="one-shot")
+
+    def odd(questions: Sequence[Question]) -> list[Reading | None]:
+        if any(each.session_id == other.pk for each in questions):
+            raise RuntimeError("odd")
+        return read_logs(questions)
+
+    monkeypatch.setattr(together, "read_logs", odd)
+    both = [
+        Question(each.pk, frozenset({alice.pk}), 0, {"json"}, WHOLE_FRAME, 100)
+        for each in (other, session)
+    ]
+    reading = together.Together()
+    answers = await asyncio.gather(*map(reading.read, both), return_exceptions=True)
+    assert isinstance(answers[0], RuntimeError)
+    assert isinstance(answers[1], Reading)
+    assert answers[1].count == 1
 
 
 @pytest.mark.parametrize("name", ["alice", "bob", "charlie", "dora"])

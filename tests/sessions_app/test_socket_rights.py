@@ -18,7 +18,7 @@ from pytest_django import Settings
 from sessions_app import consumers
 from sessions_app.models import ApiToken, Connection, Session
 from sessions_app.services import create_session, create_token, revoke_token
-from sessions_app.sockets import admission, feed, patrol, reading
+from sessions_app.sockets import admission, feed, patrol, reading, together
 from tests.sessions_app.socket_in_process import (
     connected,
     forget_the_process,
@@ -134,14 +134,14 @@ async def test_a_session_that_is_given_away_is_gone(
 async def test_a_database_that_fails_is_asked_again(
     session: Session, token: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    read, failures = reading.read_log, [OperationalError("gone"), RuntimeError("odd")]
+    failures = [OperationalError("gone"), RuntimeError("odd")]
 
-    def read_log(*arguments: Any, **options: Any) -> Any:
+    def read_logs(questions: Any) -> Any:
         if failures:
             raise failures.pop()
-        return read(*arguments, **options)
+        return reading.read_logs(questions)
 
-    monkeypatch.setattr(feed, "read_log", read_log)
+    monkeypatch.setattr(together, "read_logs", read_logs)
     monkeypatch.setattr(feed, "RETRY_SECONDS", 0.05)
     async with connected(token, f"/ws/sessions/{session.pk}/") as communicator:
         assert (await wait_for(communicator, "live"))["head"] == 1
