@@ -17,6 +17,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 plt.plot([1, 2, 3])
 plt.savefig("line.png")
+files = {
+    "table.csv": "a,b\\n1,2\\n",
+    "report.md": "# Report\\n\\n$x^2$\\n\\n| a | b |\\n|---|--:|\\n| c | 1 |",
+    "code.py": "x = 1  # one",
+}
+for name, text in files.items():
+    open(name, "w").write(text)
 print("drawn")
 print("a warning", file=sys.stderr)
 ```"""
@@ -104,6 +111,7 @@ def test_a_session(open_tab: OpenTab, house: House, task: str, status: str) -> N
     check(page)
     if status == "completed":
         check_panels(page)
+        check_files(page)
     if status == "running":
         page.goto("/sessions/")
         expect(page.locator(".list .chip.moving").first).to_be_visible()
@@ -117,6 +125,14 @@ def check_panels(page: Page) -> None:
     for tab in page.get_by_role("tablist", name="Output").get_by_role("tab").all()[1:]:
         tab.click()
         assert violations(page) == []
+
+
+def check_files(page: Page) -> None:
+    files = page.locator("#files td.path a").evaluate_all("all => all.map(a => a.href)")
+    assert len(files) >= 4
+    for address in files:
+        page.goto(address)
+        check(page)
 
 
 def test_the_administration_opens(open_tab: OpenTab) -> None:

@@ -86,6 +86,16 @@ def test_a_token_is_made_and_revoked(open_tab: OpenTab) -> None:
     expect(page.locator(".tokens", has_text="by hand")).to_have_count(0)
 
 
+def test_a_double_click_makes_one_token(open_tab: OpenTab) -> None:
+    page = open_tab("/account/")
+    page.get_by_label("Name of a new token").fill("only once")
+    page.get_by_role("button", name="Create token").dblclick()
+    expect(page.locator("#made-token")).to_be_visible()
+    page.wait_for_timeout(1000)
+    page.reload()
+    expect(page.locator(".tokens li", has_text="only once")).to_have_count(1)
+
+
 def test_the_menu_opens_and_escape_closes_it(open_tab: OpenTab) -> None:
     page = open_tab("/sessions/")
     tab_to(page, "A?\\s*admin")
