@@ -64,21 +64,24 @@ def fill(session: str, events: int) -> int:
 
 def pace(sessions: list[str], rate: float, seconds: float, together: int) -> dict[str, Any]:
     """One event at a time to each session in turn, `rate` a second in all; `together` in one
-    transaction. The rate that was reached is told: a writer may be the limit."""
+    transaction. A writer may be the limit: it stops when its time is over, and the rate that it
+    reached is told."""
     ids = [uuid.UUID(session) for session in sessions]
     heads: dict[str, int] = {}
     began, busy = time.time(), time.process_time()
-    total = int(rate * seconds)
+    total, written = int(rate * seconds), 0
     for start in range(0, total, together):
-        due = began + start / rate
-        if (early := due - time.time()) > 0:
-            time.sleep(early)
+        early = began + start / rate - time.time()
+        if early < -seconds / 2:
+            break
+        time.sleep(max(0.0, early))
         with transaction.atomic():
             for n in range(start, min(start + together, total)):
                 target = ids[n % len(ids)]
                 heads[str(target)] = append_events(target, [line_of(n + 1, "one of many")])
+                written += 1
     took = time.time() - began
-    return {"heads": heads, "rate": total / took, "cpu_s": time.process_time() - busy}
+    return {"heads": heads, "rate": written / took, "cpu_s": time.process_time() - busy}
 
 
 def print_lines(session: str, lines: int, rate: float, each: int) -> int:

@@ -23,7 +23,8 @@ WARM = 50  # code, threads and database connections that the first sockets bring
 PATIENCE_SECONDS = 60.0  # for what is late; after that it is lost
 LOAD_SECONDS = 15.0
 ONE_SESSION, EVENTS_A_SECOND = 1_000, 50
-MESSAGES_A_SECOND, TOGETHER = 1_000, 20
+MESSAGES_A_SECOND, TOGETHER = 1_000, 20  # messages to sockets; events in one transaction
+VIEWERS = (1, 10)  # of each session
 FLOOR_KB, PROMISED_HINTLESS_MS = 45, 1_200
 BACKLOG, STALLED = 100_000, (1, 19)  # events; readers, one group after the other
 DEAF = {"DJANGO_SETTINGS_MODULE": "bench.deaf_settings"}
@@ -81,8 +82,9 @@ def measure(
 ) -> Iterator[Figure]:
     allow_many_files()
     for shape in shapes:
-        for candidate in candidates:
-            yield from everybody_apart(candidate, shape, sockets)
+        for viewers in VIEWERS:
+            for candidate in candidates:
+                yield from spread(candidate, shape, sockets, viewers)
         for candidate in candidates:
             yield from all_on_one_session(candidate, shape, min(sockets, ONE_SESSION))
         yield from without_hints(candidates[0], shape)
@@ -90,19 +92,21 @@ def measure(
             yield from stalled(candidate, shape)
 
 
-# -- each socket its own session --------------------------------------------------------------
-def everybody_apart(candidate: Candidate, shape: Shape, sockets: int) -> Iterator[Figure]:
+# -- over many sessions -----------------------------------------------------------------------
+def spread(candidate: Candidate, shape: Shape, sockets: int, viewers: int) -> Iterator[Figure]:
+    """So many sockets, `viewers` on each session."""
     # the rows of a killed web process count until its heart is known to be dead
     env = {"MAX_CONNECTIONS": str(3 * sockets)}
+    what = f"{sockets:,} sockets, {viewers} a session"
     with Scene.of(candidate, shape, env) as scene:
-        sessions = scene.writer.order("make", number=sockets)
-        yield from idle(scene, sessions)
-        what = f"{sockets:,} sockets, {MESSAGES_A_SECOND:,} messages/s"
-        yield from load(scene, sessions, what, Pace(MESSAGES_A_SECOND, TOGETHER))
-        yield from storm(scene, sessions)
+        sessions = scene.writer.order("make", number=sockets // viewers)
+        yield from idle(scene, sessions * viewers, what)
+        pace = Pace(MESSAGES_A_SECOND / viewers, TOGETHER)
+        yield from load(scene, sessions, f"{what}, {MESSAGES_A_SECOND:,} messages/s", pace)
+        yield from storm(scene, sessions, what)
 
 
-def idle(scene: Scene, sessions: list[str]) -> Iterator[Figure]:
+def idle(scene: Scene, sessions: list[str], what: str) -> Iterator[Figure]:
     crowd, pid = scene.crowd, scene.web_pid
     crowd.join(sessions[:WARM])
     before, busy = pss_kb(pid), cpu_seconds(pid)
@@ -110,14 +114,13 @@ def idle(scene: Scene, sessions: list[str]) -> Iterator[Figure]:
     number, busy = len(sessions) - WARM, cpu_seconds(pid) - busy
     time.sleep(SETTLE_SECONDS)
     held = (pss_kb(pid) - before) / number
-    what = f"{len(sessions):,} sockets"
     yield scene.figure(f"{what}: held, each", "KB", held, FLOOR_KB)
     yield scene.figure(f"{what}: idle", "% of a core", cpu_share(pid, SETTLE_SECONDS))
     yield scene.figure(f"{what}: processor, to connect one", "ms", 1000 * busy / number)
     yield scene.figure(f"{what}: connected", "sockets/s", number / took)
 
 
-def storm(scene: Scene, sessions: list[str]) -> Iterator[Figure]:
+def storm(scene: Scene, sessions: list[str], what: str) -> Iterator[Figure]:
     """The web process is killed; while it is away something happens in every tenth session."""
     scene.crowd.order("forget")
     scene.house.kill("web")
@@ -128,7 +131,7 @@ def storm(scene: Scene, sessions: list[str]) -> Iterator[Figure]:
     up = time.time()
     live_at = scene.crowd.wait_until_live(within=600)
     report = scene.crowd.wait_for(missed["heads"], within=PATIENCE_SECONDS)
-    what = f"{len(sessions):,} sockets after a kill"
+    what = f"{what}, after a kill"
     yield scene.figure(f"{what}: server up after its start", "s", up - began)
     yield scene.figure(f"{what}: all live after that", "s", live_at - up)
     yield scene.figure(f"{what}: lost or doubled", "events", wrong(report), 0)
