@@ -16,7 +16,7 @@ from typing import Self
 from bench.crowd import Crowd, Writer, allow_many_files
 from bench.figures import Figure
 from bench.idle_sockets import cpu_seconds, only_web, pss_kb
-from tests.deployment import BASE_DIR, Deployment, Shape
+from tests.deployment import BASE_DIR, Deployment, Shape, TookTooLong
 
 SETTLE_SECONDS = 6.0
 WARM = 50  # code, threads and database connections that the first sockets bring
@@ -127,13 +127,14 @@ def storm(scene: Scene, sessions: list[str], what: str) -> Iterator[Figure]:
     some = sessions[::10]
     missed = scene.writer.order("pace", sessions=some, rate=len(some), seconds=1, together=50)
     began = time.time()
-    scene.house.start_web()
+    with contextlib.suppress(TookTooLong):  # healthy: in a storm its answers may be late
+        scene.house.start_web()
     up = time.time()
     live_at = scene.crowd.wait_until_live(within=600)
     report = scene.crowd.wait_for(missed["heads"], within=PATIENCE_SECONDS)
     what = f"{what}, after a kill"
-    yield scene.figure(f"{what}: server up after its start", "s", up - began)
-    yield scene.figure(f"{what}: all live after that", "s", live_at - up)
+    yield scene.figure(f"{what}: the server says that it lives, after its start", "s", up - began)
+    yield scene.figure(f"{what}: all live, after its start", "s", live_at - began)
     yield scene.figure(f"{what}: lost or doubled", "events", wrong(report), 0)
 
 
