@@ -109,9 +109,9 @@ def test_code_its_end_and_what_it_cost_are_seen(
     page = open_tab("/")
     think(page, endpoint, task_of(21, parts=1, plot=True), "work")
     wait_for_status(page, "Completed")
-    failed = page.locator(".note.bad", has_text="Ran runs/1/block-1.py")
+    failed = page.locator(".note.bad", has_text="Ran block-1.py")
     expect(failed).to_contain_text(re.compile(r"exit code 1 · sandbox level [12]"))
-    expect(page.locator(".note.ok", has_text="Ran runs/1/block-2.py")).to_contain_text(
+    expect(page.locator(".note.ok", has_text="Ran block-2.py")).to_contain_text(
         "exit code 0"
     )
     call = page.locator(".note.tool", has_text="run_python").first
@@ -153,12 +153,12 @@ def test_after_a_kill_what_was_finished_is_not_done_again(
 ) -> None:
     page = open_tab("/")
     session = think(page, endpoint, task_of(23, parts=2, seconds=3), "killed")
-    expect(page.locator(".note.ok", has_text="Ran runs/1/block-2.py")).to_be_visible(timeout=LONG)
+    expect(page.locator(".note.ok", has_text="Ran block-2.py")).to_be_visible(timeout=LONG)
     os.kill(house.engine_of(run_of(house, session)), signal.SIGKILL)
     wait_for_status(page, "Completed")
     expect(page.locator(".note", has_text="What was finished stays")).to_be_visible()
-    expect(page.locator(".note", has_text="Ran runs/1/block-1.py")).to_have_count(1)
-    expect(page.locator(".note", has_text="Ran runs/1/block-2.py")).to_have_count(1)
+    expect(page.locator(".note", has_text="Ran block-1.py")).to_have_count(1)
+    expect(page.locator(".note", has_text="Ran block-2.py")).to_have_count(1)
 
 
 # -- no model -----------------------------------------------------------------------------------
