@@ -5,6 +5,7 @@
 
 const asked = new WeakMap();
 const failed = new Set(); // parts that could not be fetched; each takes itself out when it comes
+let unanswered = false; // a command: whether it was done nobody knows
 const notice = document.getElementById("failure");
 const SENTENCES = {
   403: "The server refused that: you signed in or out since this page was opened. Nothing was done; reload the page.",
@@ -64,33 +65,45 @@ function showTimes() {
 setInterval(showTimes, 1000);
 
 // -- what could not be fetched -----------------------------------------------------------------
-function show(sentence) {
+function show(sentence, { again = true } = {}) {
   notice.querySelector("span").textContent = sentence;
+  notice.querySelector("[data-retry]").hidden = !again;
   notice.hidden = false;
 }
 
 function hide() {
   failed.clear();
+  unanswered = false;
   notice.hidden = true;
 }
+
+const showParts = () => show("A part of this page could not be loaded.");
 
 function fail(ctx) {
   const { sourceElement: source, request } = ctx;
   if (request.method !== "GET") {
-    show("The server did not answer that. Look whether it was done before you repeat it.");
+    unanswered = true; // its own button repeats it: to load the page anew would not, and may find no server
+    show("The server did not answer that. Look whether it was done before you repeat it.", { again: false });
   } else {
     failed.add(source);
-    show("A part of this page could not be loaded.");
+    if (!unanswered) showParts();
   }
+}
+
+function come({ sourceElement: source, request }) {
+  if (request.method !== "GET" && unanswered) {
+    unanswered = false;
+    if (failed.size) showParts();
+    else hide();
+  } else if (failed.delete(source) && !failed.size && !unanswered) hide();
 }
 
 // A whole page in answer to a part of one is an error page: it is told, not put into that part.
 document.addEventListener("htmx:after:request", (event) => {
   const { ctx } = event.detail;
   const { status } = ctx.response;
-  if (status < 400) {
-    if (failed.delete(ctx.sourceElement) && !failed.size) hide();
-  } else if (status < 500 && /^\s*<!doctype/i.test(ctx.text)) {
+  if (status < 400) come(ctx);
+  else if (status < 500 && /^\s*<!doctype/i.test(ctx.text)) {
     event.preventDefault();
     show(SENTENCES[status] ?? `The server answered with ${status}.`);
   }

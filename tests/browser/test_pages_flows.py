@@ -255,6 +255,31 @@ def test_who_was_signed_out_is_led_to_the_door_and_back(open_tab: OpenTab) -> No
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
+def test_a_command_without_an_answer_is_told_until_it_has_one(
+    open_tab: OpenTab, house: House
+) -> None:
+    run = house.start_run("```python\nimport time\ntime.sleep(600)\n```")
+    house.wait_for(run, "running")
+    page = open_tab(f"/sessions/{house.run(run)['session_id']}/")
+    notice, stop = page.locator("#failure"), page.get_by_role("button", name="Stop")
+    page.route("**/stop/", lambda route: route.abort())
+    stop.click()
+    expect(notice).to_contain_text("did not answer")
+    # it would load the page anew: nothing is stopped by that, and there may be no server to answer
+    expect(notice.get_by_role("button", name="Try again")).to_be_hidden()
+    page.unroute("**/stop/")
+    stop.click()
+    expect(notice).to_be_hidden()
+    house.wait_for(run, "cancelled")
+
+
+@pytest.mark.parametrize("path", ["/welcome/", "/account/", "/system/", "/sessions/new/"])
+def test_nothing_is_cut_off_on_a_phone(open_tab: OpenTab, path: str) -> None:
+    page = open_tab(path, width=390)
+    cut = "all => all.filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText)"
+    assert page.locator(".card").evaluate_all(cut) == []
+
+
 # -- a new session ----------------------------------------------------------------------------
 def test_an_example_fills_everything(open_tab: OpenTab) -> None:
     page = open_tab("/sessions/new/")
