@@ -34,7 +34,7 @@ print(f"@{{time.time():.6f}}", flush=True)
 for n in range({lines}):
     sys.stdout.write(f"line {{n:9d}} of a burst, as long as a line of a log often is\\n")
 ```"""
-START_SECONDS = 6.0  # until all have begun, and as many more for each run
+START_SECONDS = 20.0  # until all have begun, and as many more for each run
 START_SECONDS_EACH = 0.5
 PACED_SECONDS = 15
 
