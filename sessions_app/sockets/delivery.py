@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from sessions_app.hints import connection_group, user_group
+from sessions_app.hints import connection_group, session_group, user_group
 from sessions_app.sockets.admission import Door
 from sessions_app.sockets.arrivals import Arrivals
 from sessions_app.sockets.catching_up import CatchUps
@@ -19,6 +19,7 @@ from sessions_app.sockets.patrol import Socket as Patrolled
 from sessions_app.sockets.rights import State
 from sessions_app.sockets.rows import RowRemover
 from sessions_app.sockets.subscriber import Subscriber
+from sessions_app.sockets.tasks import start_task
 from sessions_app.sockets.ticker import Ticker
 from sessions_app.sockets.together import Together
 
@@ -38,6 +39,7 @@ class Delivery:
         self.ear = Ear(self._route)
         self.ticker = Ticker()
         self.together = Together()
+        self._endings: set[asyncio.Task[None]] = set()
         self.rows = RowRemover()
         self.door = Door(self.rows.remove)
         self._arrivals = Arrivals(self._add)
@@ -90,6 +92,10 @@ class Delivery:
     def forget(self, feed: Feed) -> None:
         if self.feeds.get(feed.session_id) is feed:
             del self.feeds[feed.session_id]
+        if feed.is_heard:
+            ending = start_task(self.ear.leave(session_group(feed.session_id)), "feed's end")
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
 
     # -- what the layer says ------------------------------------------------------------------
     async def _route(self, message: Mapping[str, Any]) -> None:

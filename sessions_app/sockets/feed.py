@@ -39,11 +39,24 @@ class House(Protocol):
 
 
 class Feed:
-    """Its one task wakes on a hint, the tick or a recheck of rights.
+    """It reads when a hint, the tick or a recheck of rights wakes it; a quiet one has no task.
 
     `at` is its cursor. Who is behind it (came late, did not read, went back) reads by itself until
     it is here again; who is ahead waits.
     """
+
+    __slots__ = (
+        "_house",
+        "_is_due",
+        "_rows",
+        "_subscribers",
+        "_task",
+        "at",
+        "epoch",
+        "is_heard",
+        "looked_at",
+        "session_id",
+    )
 
     def __init__(self, session_id: uuid.UUID, state: State, house: House) -> None:
         self.session_id = session_id
@@ -53,11 +66,14 @@ class Feed:
         self._house = house
         self._subscribers: dict[Subscriber, None] = {}
         self._rows = FIRST_ROWS
-        self._wake = asyncio.Event()
-        self._task = start_task(self._run(), f"feed {session_id}")
+        self._is_due = False
+        self.is_heard = False  # by the ear
+        self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
-        self._wake.set()
+        self._is_due = True
+        if self._task is None and self._subscribers:
+            self._task = start_task(self._run(), "feed")
 
     def is_at(self, position: Position | None) -> bool:
         """Whether there is nothing to read; a session that is gone is something to look at."""
@@ -66,7 +82,11 @@ class Feed:
     # -- who follows it -----------------------------------------------------------------------
     async def add(self, subscriber: Subscriber, state: State) -> None:
         """One whose right was just asked for."""
+        if not self._subscribers:
+            self._house.ticker.watch(self)
         self._subscribers[subscriber] = None
+        if not self.is_heard:
+            self.wake()
         if subscriber.sent < self.at:
             self._house.catch_up(subscriber)
         else:
@@ -76,8 +96,8 @@ class Feed:
         """With the last one it ends."""
         self._subscribers.pop(subscriber, None)
         if not self._subscribers:
+            self._house.ticker.unwatch(self)
             self._house.forget(self)
-            self._wake.set()
 
     def note_ack(self, subscriber: Subscriber) -> None:
         """Its window has opened: if something was kept from it, it reads that by itself."""
@@ -91,17 +111,19 @@ class Feed:
 
     # -- reading ------------------------------------------------------------------------------
     async def _run(self) -> None:
-        self._house.ticker.watch(self)
         try:
-            # joined before the log is read: what is committed in between is either read or hinted
-            await self._house.ear.join(session_group(self.session_id))
-            while self._subscribers:
-                self._wake.clear()
+            await self._be_heard()
+            while self._is_due and self._subscribers:
+                self._is_due = False
                 await self._step_guarded()
-                await self._wake.wait()
         finally:
-            self._house.ticker.unwatch(self)
-            await self._house.ear.leave(session_group(self.session_id))
+            self._task = None
+
+    async def _be_heard(self) -> None:
+        """Before the log is read: what is committed in between is either read or hinted."""
+        if not self.is_heard:
+            self.is_heard = True
+            await self._house.ear.join(session_group(self.session_id))
 
     async def _step_guarded(self) -> None:
         """A process edge: whatever ails the database, the sockets stay and the feed reads on."""
@@ -115,7 +137,7 @@ class Feed:
                 exc_info=True,
             )
             await asyncio.sleep(RETRY_SECONDS)
-            self._wake.set()
+            self._is_due = True
 
     async def _step(self) -> None:
         audience = frozenset(each.client.user_id for each in self._subscribers)
@@ -157,7 +179,7 @@ class Feed:
         started = time.monotonic()
         await self._hand_out(reading)
         if reading.count and self.at < reading.state.head:
-            self._wake.set()
+            self._is_due = True
         await asyncio.sleep(min(time.monotonic() - started, LONGEST_PAUSE))
 
     async def _hand_out(self, reading: Reading) -> None:

@@ -14,6 +14,7 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import User
 from django.db import connections
 
+from sessions_app import hints
 from sessions_app.event_types import Output
 from sessions_app.models import Session
 from sessions_app.routing import websocket_urlpatterns
@@ -26,6 +27,7 @@ routes: Any = websocket_urlpatterns
 def forget_the_process() -> None:
     """A process keeps its row and its threads their connections; the next test has neither."""
     retire_web_server()
+    hints._sender._silent_until = 0  # a layer that one test broke is whole in the next
     barrier = threading.Barrier(threads.READERS)
 
     def close() -> None:
