@@ -111,9 +111,7 @@ def test_code_its_end_and_what_it_cost_are_seen(
     wait_for_status(page, "Completed")
     failed = page.locator(".note.bad", has_text="Ran block-1.py")
     expect(failed).to_contain_text(re.compile(r"exit code 1 · sandbox level [12]"))
-    expect(page.locator(".note.ok", has_text="Ran block-2.py")).to_contain_text(
-        "exit code 0"
-    )
+    expect(page.locator(".note.ok", has_text="Ran block-2.py")).to_contain_text("exit code 0")
     call = page.locator(".note.tool", has_text="run_python").first
     expect(call.get_by_label("Code")).to_be_hidden()
     call.get_by_text("Code", exact=True).focus()
