@@ -33,6 +33,10 @@ class JsonSetting(forms.JSONField):
 
     default_error_messages = {"invalid": "This is no JSON."}
 
+    def prepare_value(self, value: Any) -> Any:
+        """Nothing is an empty field, not the word null."""
+        return "" if value is None else super().prepare_value(value)
+
 
 def settings_of(schema: Schema) -> dict[str, forms.Field]:
     """By the names that the configuration has."""

@@ -323,7 +323,8 @@ def ago(seconds: float) -> str:
 
 def _parts(text: str) -> Iterator[Part]:
     """Prose and fenced code of a message, in order."""
-    pieces = _FENCED.split(text)  # prose, language, code, prose, language, code, … prose
+    plain = text.replace("\r\n", "\n")  # a browser's form sends lines that end so
+    pieces = _FENCED.split(plain)  # prose, language, code, prose, language, code, … prose
     for at in range(0, len(pieces), 3):
         yield from _part(Part(is_code=False, text=pieces[at]))
         for language, code in zip(pieces[at + 1 : at + 2], pieces[at + 2 : at + 3], strict=True):

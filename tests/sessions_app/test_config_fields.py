@@ -89,3 +89,8 @@ def test_what_does_not_fit_is_refused(name: str, typed: str) -> None:
 
 def test_nothing_known_is_json() -> None:
     assert isinstance(settings_of({"properties": {"any": {}}})["any"], JsonSetting)
+
+
+def test_json_that_nobody_wrote_is_an_empty_field() -> None:
+    assert FIELDS["weights"].prepare_value(None) == ""
+    assert FIELDS["weights"].prepare_value({"a": 1}) == '{"a": 1}'

@@ -40,8 +40,10 @@ def test_every_type_that_is_talk_is_one_of_the_vocabulary() -> None:
     assert set(EVENT_TYPES) >= TALK_TYPES | DRAFT_TYPES | ENDS_OF_TALK
 
 
-def test_a_message_is_split_into_prose_and_code() -> None:
-    made = entry("user_message", content="Draw this:\n\n```python\nprint(1)\n```\nThank you.\n")
+@pytest.mark.parametrize("newline", ["\n", "\r\n"], ids=["program", "browser"])
+def test_a_message_is_split_into_prose_and_code(newline: str) -> None:
+    said = "Draw this:\n\n```python\nprint(1)\n```\nThank you.\n"
+    made = entry("user_message", content=said.replace("\n", newline))
     assert [(part.is_code, part.text) for part in made.parts] == [
         (False, "Draw this:"),
         (True, "print(1)"),
