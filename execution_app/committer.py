@@ -6,11 +6,11 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.backends.signals import connection_created
 
@@ -28,6 +28,7 @@ from sessions_app.hints import keep_one_loop
 logger = structlog.get_logger(__name__)
 
 BACKLOG = 1024
+CALM_SECONDS = 0.1
 LOCK_TIMEOUT = "500ms"  # one row that somebody keeps must not keep the others
 
 Client = socket.socket
@@ -67,11 +68,16 @@ class GroupCommitter:
         self._clients.close()
 
     def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             while True:
                 client, _ = self._listener.accept()
                 client.setblocking(False)
                 self._clients.register(client, selectors.EVENT_READ)
+        except BlockingIOError:
+            return
+        except OSError as error:  # out of descriptors: those that are connected are served on
+            logger.warning("client_not_accepted", error=str(error))
+            time.sleep(CALM_SECONDS)
 
     def _read(self, client: Client) -> Sequence[tuple[Client, Batch]]:
         try:
@@ -79,15 +85,16 @@ class GroupCommitter:
                 return [(client, read_packet(data))]
         except BlockingIOError:
             return []
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             logger.warning("batch_not_read", error=f"{type(error).__name__}: {error}"[:200])
         self._forget(client)
         return []
 
     def _store(self, group: Sequence[tuple[Client, Batch]]) -> None:
+        """A process edge: what refuses a group, each supervisor finds out by itself."""
         try:
             stored = record_group([batch for _, batch in group])
-        except DatabaseError as error:
+        except Exception as error:  # noqa: BLE001  a driver refuses some text with errors of its own
             logger.warning(
                 "group_refused", batches=len(group), error=f"{type(error).__name__}: {error}"[:200]
             )

@@ -34,10 +34,11 @@ def packet(batch: Batch) -> bytes:
 
 
 def read_packet(data: bytes) -> Batch:
-    """Raises ValueError, TypeError for what no supervisor sends."""
+    """Raises ValueError, TypeError, RecursionError for what no supervisor sends."""
     session, run, owner, attempt, number, events = json.loads(data)
     told = [(str(kind), step, dict(shown)) for kind, step, shown in events]
-    return Batch(owner, attempt, number, Lines(uuid.UUID(session), uuid.UUID(run), told))
+    lines = Lines(uuid.UUID(str(session)), uuid.UUID(str(run)), told)
+    return Batch(owner, attempt, number, lines)
 
 
 class Committer:

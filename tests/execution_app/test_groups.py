@@ -175,13 +175,18 @@ class TestCommitter:
         assert [data["text"] for *_, data in told(claim)] == ["a\n"]
         client.close()
 
+    @pytest.mark.parametrize("refusal", [DatabaseError("refused"), ValueError("no such text")])
     def test_who_is_refused_is_told_to_store_it_alone(
-        self, make_claim: MakeClaim, committer: GroupCommitter, monkeypatch: pytest.MonkeyPatch
+        self,
+        make_claim: MakeClaim,
+        committer: GroupCommitter,
+        monkeypatch: pytest.MonkeyPatch,
+        refusal: Exception,
     ) -> None:
         claim, client = make_claim(), Committer()
 
         def refuse(_: object) -> None:
-            raise DatabaseError("refused")
+            raise refusal
 
         with monkeypatch.context() as patched:
             patched.setattr("execution_app.committer.record_group", refuse)
@@ -190,16 +195,45 @@ class TestCommitter:
         assert ask(client, batch_of(claim, out("a\n")), committer)  # and it serves on
         client.close()
 
+    @pytest.mark.parametrize(
+        "odd",
+        [b'{"no": "batch"}', b"[" * 90_000, b'[1, 2, "host:1", 1, 0, []]', b"\xff", b"null"],
+        ids=["another shape", "deeply nested", "numbers for ids", "no text", "nothing"],
+    )
     def test_what_is_no_batch_ends_its_connection_and_nothing_else(
-        self, make_claim: MakeClaim, committer: GroupCommitter, monkeypatch: pytest.MonkeyPatch
+        self,
+        make_claim: MakeClaim,
+        committer: GroupCommitter,
+        monkeypatch: pytest.MonkeyPatch,
+        odd: bytes,
     ) -> None:
         claim, client = make_claim(), Committer()
         with monkeypatch.context() as patched:
-            patched.setattr("execution_app.group_commit.packet", lambda _: b'{"no": "batch"}')
+            patched.setattr("execution_app.group_commit.packet", lambda _: odd)
             assert not ask(Committer(), batch_of(claim, out("a\n")), committer)
         assert told(claim) == []
         assert ask(client, batch_of(claim, out("a\n")), committer)
         client.close()
+
+
+@pytest.mark.django_db
+def test_out_of_descriptors_it_serves_those_it_has(
+    make_claim: MakeClaim, committer: GroupCommitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, client = make_claim(), Committer()
+    assert ask(client, batch_of(claim, out("a\n")), committer)
+    claim.batch += 1
+
+    class Full:
+        def accept(self) -> None:
+            raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(committer, "_listener", Full())
+        committer._accept()
+    assert ask(client, batch_of(claim, out("b\n", 2)), committer)
+    assert [data["text"] for *_, data in told(claim)] == ["a\n", "b\n"]
+    client.close()
 
 
 def test_without_a_committer_nobody_waits(settings: Any, tmp_path: Any) -> None:
