@@ -36,6 +36,8 @@ _LANGUAGES = {
     "css": "css",
     "rust": "rust rs",
 }
+# what is looked for up to the end of the text, each time that it begins
+_COSTLY = {"cpp": ('R"', 20)}
 _LEXERS = {alias: name for name, aliases in _LANGUAGES.items() for alias in aliases.split()}
 CLASSES = frozenset(STANDARD_TYPES.values()) - {""}
 _FORMATTER = HtmlFormatter(nowrap=True)
@@ -44,8 +46,9 @@ _LOADING = threading.Lock()  # a lexer makes its tables when it is first used, n
 
 def code_html(code: str, language: str = "") -> str:
     """Code escaped, its tokens in spans; as it is where the language is not known."""
-    lexer = _lexer(language.strip().lower())
-    if lexer is None or len(code) > MAX_HIGHLIGHTED or not _is_as_written(code):
+    alias = language.strip().lower()
+    lexer = _lexer(alias)
+    if lexer is None or len(code) > MAX_HIGHLIGHTED or not _is_as_written(code, alias):
         return escape(code)
     shown: str = highlight(code, lexer, _FORMATTER)
     return shown.removesuffix("\n")
@@ -66,7 +69,10 @@ def language_of(path: str) -> str:
     return ending if ending in _LEXERS else ""
 
 
-def _is_as_written(code: str) -> bool:
+def _is_as_written(code: str, alias: str) -> bool:
+    beginning, most = _COSTLY.get(_LEXERS[alias], ("", 0))
+    if beginning and code.count(beginning) > most:
+        return False
     gap = 0
     for line in code.splitlines():
         gap = 0 if line.strip() else gap + 1

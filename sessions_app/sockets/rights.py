@@ -72,16 +72,17 @@ class State:
 def find_states(audiences: Mapping[uuid.UUID, Set[int]]) -> dict[uuid.UUID, State]:
     """Of many sessions at once, each with the users that want to see it.
 
-    The rule of Session.objects.visible_to. What nobody of its audience may see is left out.
+    The rule of Session.objects.visible_to, for active users. What nobody of its audience may see
+    is left out.
     """
     undeleted = Session.objects.filter(pk__in=list(audiences), deleted_at__isnull=True)
-    rows = list(undeleted.values_list("pk", "epoch", "last_seq", "owner_id"))
+    rows = list(undeleted.values_list("pk", "epoch", "last_seq", "owner_id", "owner__is_active"))
     staff = _staff_among(
-        {user for pk, _, _, owner in rows for user in audiences[pk] if user != owner}
+        {user for pk, _, _, owner, _ in rows for user in audiences[pk] if user != owner}
     )
     states = {
-        pk: State(epoch, head, frozenset(audiences[pk] & (staff | {owner})))
-        for pk, epoch, head, owner in rows
+        pk: State(epoch, head, frozenset(audiences[pk] & (staff | {owner} if active else staff)))
+        for pk, epoch, head, owner, active in rows
     }
     return {pk: state for pk, state in states.items() if state.viewers}
 

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from sessions_app.errors import TooManyTries
 from sessions_app.forms import TokenForm
+from sessions_app.hints import send_recheck_on_commit
 from sessions_app.models import ApiToken, Connection
 from sessions_app.services import begin_try, create_token, end_tries, revoke_token
 from sessions_app.views.access import PageRequest, SeeOther, for_members
@@ -109,6 +110,7 @@ def change_password(request: PageRequest) -> HttpResponse:
         return _password_page(request, form, status=422)
     end_tries(name=name, address=address)
     update_session_auth_hash(request, form.save())  # signed in here, signed out everywhere else
+    send_recheck_on_commit(request.user.pk)
     messages.success(request, "The password was changed. Other browsers are signed out.")
     return SeeOther(reverse("sessions:account"))
 

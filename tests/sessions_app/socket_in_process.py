@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -40,8 +40,11 @@ def forget_the_process() -> None:
 
 
 @asynccontextmanager
-async def connected(token: str, path: str = "/ws/") -> AsyncIterator[WebsocketCommunicator]:
-    headers = [(b"authorization", f"Bearer {token}".encode())]
+async def connected(
+    token: str, path: str = "/ws/", *, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> AsyncIterator[WebsocketCommunicator]:
+    """With a token, or with headers that show something else."""
+    headers = list(headers) or [(b"authorization", f"Bearer {token}".encode())]
     communicator = WebsocketCommunicator(URLRouter(routes), path, headers=headers)
     assert (await communicator.connect(timeout=5))[0]
     yield communicator

@@ -116,10 +116,17 @@ def test_what_is_far_too_long_says_how_much_is_left_out() -> None:
 @pytest.mark.parametrize("language", _LANGUAGES)
 def test_code_takes_no_longer_than_its_length(language: str) -> None:
     began = time.process_time()
-    for pattern in ("(", "{", '"', "'", "/*", "a:", "a.", "<<", "$(", "[[", "-", "\\"):
+    for pattern in ("(", "{", '"', "'", "/*", "a:", "a.", "<<", "$(", "[[", "-", "\\", 'R"('):
         line = (pattern * 390)[:390] + "\n"
         code_html(line * (MAX_HIGHLIGHTED // 20 // len(line)), language)
     assert time.process_time() - began < ENOUGH
+
+
+def test_raw_text_that_is_never_closed_is_looked_for_a_few_times_only() -> None:
+    line = 'R"(' * 130 + "\n"
+    code = line * (MAX_HIGHLIGHTED // len(line))
+    assert "<span" not in code_html(code, "cpp")
+    assert "<span" in code_html('auto x = R"(a)";\n' * 20, "cpp")
 
 
 def test_code_that_nobody_wrote_is_not_looked_into() -> None:

@@ -11,8 +11,11 @@ from typing import Any, NoReturn
 import pytest
 from asgiref.sync import sync_to_async
 from channels.layers import BaseChannelLayer
+from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.db import OperationalError
+from django.test import Client
+from django.urls import reverse
 from pytest_django import Settings
 
 from sessions_app import consumers
@@ -103,6 +106,40 @@ async def test_a_token_that_a_person_revokes_closes_its_sockets_at_once(token: s
         await sync_to_async(revoke_token)(await ApiToken.objects.aget())
         closed = await communicator.receive_output(timeout=10)
         assert closed == {"type": "websocket.close", "code": 4401}
+
+
+async def test_a_new_password_cuts_the_sockets_of_other_browsers_at_once(alice: User) -> None:
+    def change(browser: Client) -> None:
+        words = {"old_password": "an old long secret", "new_password1": "a new long secret"}
+        words["new_password2"] = words["new_password1"]
+        answer = browser.post(reverse("sessions:change_password"), words)
+        assert answer.status_code == 303
+
+    alice.set_password("an old long secret")
+    await sync_to_async(alice.save)()
+    browser, other = Client(), Client()
+    for each in (browser, other):
+        await sync_to_async(each.force_login)(alice)
+    cookie = other.cookies[django_settings.SESSION_COOKIE_NAME].value
+    shown = f"{django_settings.SESSION_COOKIE_NAME}={cookie}".encode()
+    async with connected("", headers=[(b"cookie", shown)]) as communicator:
+        await wait_for(communicator, "hello")
+        await sync_to_async(change)(browser)
+        closed = await communicator.receive_output(timeout=10)
+        assert closed == {"type": "websocket.close", "code": 4401}
+
+
+async def test_a_deactivated_owner_gets_no_event_although_nobody_was_told(
+    alice: User, session: Session, token: str
+) -> None:
+    """Its sockets are looked at after half a minute; the feed asks before it hands out."""
+    async with connected(token) as communicator:
+        await communicator.send_to(json.dumps({"type": "subscribe", "session": str(session.pk)}))
+        await wait_for(communicator, "live")
+        await User.objects.filter(pk=alice.pk).aupdate(is_active=False)
+        await write(session, 3)
+        frame = json.loads(await communicator.receive_from(timeout=10))
+        assert (frame["type"], frame["code"]) == ("error", "not_found")
 
 
 async def test_a_handler_that_fails_leaves_the_socket_open(
