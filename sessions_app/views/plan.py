@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from execution_app.models import Run, Step, Usage
 from execution_app.statuses import STEP_ENDED, RunStatus, StepStatus
+from sessions_app.console import unmasked
 from sessions_app.console.rows import did_well, duration
 from sessions_app.models import Event
 from sessions_app.rendering.entries import money, speaker
@@ -24,7 +25,7 @@ _STATES = {
     StepStatus.FAILED: "failed",
     StepStatus.SKIPPED: "skipped",
 }
-_WORDS = {"todo": "not started", "now": "running"}
+_WORDS = {"todo": "not started", "now": "running"}  # of those that have not ended
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,10 @@ def plan_context(run: Run | None) -> dict[str, Any]:
         return {"steps": [], "is_planned": False}
     planned = list(Step.objects.filter(run=run).order_by("index")[:_SHOWN])
     steps = _steps(run, planned) if planned else _executions(run)
-    ended = sum(step.status in STEP_ENDED for step in planned)
     return {
         "steps": steps,
         "is_planned": bool(planned),
-        "steps_ended": ended,
+        "steps_ended": sum(step.state not in _WORDS for step in steps),
         "left": time_left(run, planned),
         "recoveries": _events(run, "run_recovered").count(),
         **_tokens(run),
@@ -118,9 +118,19 @@ def time_left(run: Run, planned: Sequence[Step]) -> str:
 
 # -- executions -------------------------------------------------------------------------------
 def _executions(run: Run) -> list[ShownStep]:
-    """A run without a plan: what it executed."""
+    """A run without a plan: what it executed, and what it is doing."""
     newest = list(_events(run, "code_execution").order_by("-seq")[:_SHOWN])
-    return [_execution(index, event) for index, event in enumerate(reversed(newest), start=1)]
+    ended = [_execution(index, event) for index, event in enumerate(reversed(newest), start=1)]
+    under_way = _under_way(run, since=newest[0].seq if newest else 0, index=len(ended) + 1)
+    return [*ended, *under_way]
+
+
+def _under_way(run: Run, *, since: int, index: int) -> Iterable[ShownStep]:
+    """What was begun after the last that ended."""
+    if run.status == RunStatus.RUNNING:
+        begun = _events(run, "phase_changed").filter(seq__gt=since).order_by("-seq").first()
+        if begun is not None:
+            yield ShownStep(index, unmasked(begun.data["phase"]), "now", "", begun.seq)
 
 
 def _execution(index: int, event: Event) -> ShownStep:

@@ -17,6 +17,7 @@ from execution_app.statuses import RunStatus
 from sessions_app.event_types import (
     CodeExecution,
     EventData,
+    PhaseChanged,
     RunRecovered,
     StepCompleted,
     StepFailed,
@@ -99,6 +100,21 @@ def test_without_a_plan_the_rail_lists_what_was_executed(run: Run) -> None:
         ("b.py", "failed", "1:12 · failed"),
     ]
     assert (shown["is_planned"], shown["recoveries"]) == (False, 1)
+
+
+def test_without_a_plan_the_rail_says_what_is_under_way(run: Run) -> None:
+    ended = {"language": "python", "duration_s": 2.0, "ended_by": "exit", "exit_code": 0}
+    tell(run, PhaseChanged(phase="Running block 1"), CodeExecution(path="a.py", **ended))
+    tell(run, PhaseChanged(phase="Running block 2"))
+    run.status = RunStatus.RUNNING
+    shown = plan_context(run)
+    found = [(one.title, one.state) for one in shown["steps"]]
+    assert (found, shown["steps_ended"]) == ([("a.py", "done"), ("Running block 2", "now")], 1)
+    tell(run, CodeExecution(path="b.py", **ended))
+    assert [one.title for one in plan_context(run)["steps"]] == ["a.py", "b.py"]
+    tell(run, PhaseChanged(phase="Running block 3"))
+    run.status = RunStatus.CANCELLED
+    assert len(plan_context(run)["steps"]) == 2
 
 
 def test_the_rail_is_on_the_page_and_comes_with_its_status(client: Client, run: Run) -> None:
