@@ -201,14 +201,14 @@ class SocketConsumer(AsyncConsumer):
         elif isinstance(frame, Subscribe):
             await self._subscribe(frame)
         elif isinstance(frame, Unsubscribe):
-            self._unsubscribe(frame.session)
+            self._leave(frame.session)
         else:
             await self._answer_ping(frame)
 
     async def _subscribe(self, frame: Subscribe) -> None:
-        if frame.session in self._subscriptions:
+        if frame.session in self._subscriptions or self._rewinds.is_return(frame.session):
             if not self._rewinds.take():
-                message = "Too many rewinds in a minute; the subscription goes on as it was."
+                message = "Too many rewinds in a minute; nothing was changed."
                 await self._say_error("slow_down", message, frame.session)
                 return
             self._unsubscribe(frame.session)
@@ -229,6 +229,11 @@ class SocketConsumer(AsyncConsumer):
         await self._subscribe(
             Subscribe(type="subscribe", session=self._path.session_id, after=self._path.after)
         )
+
+    def _leave(self, session_id: uuid.UUID) -> None:
+        if session_id in self._subscriptions:
+            self._rewinds.note_left(session_id)
+            self._unsubscribe(session_id)
 
     def _unsubscribe(self, session_id: uuid.UUID) -> None:
         subscriber = self._subscriptions.pop(session_id, None)

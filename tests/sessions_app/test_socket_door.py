@@ -238,6 +238,16 @@ def test_the_twenty_first_rewind_in_a_minute_is_refused_and_the_stream_goes_on(
         assert (event["id"], event["first"]) == (20, last + 1)
 
 
+def test_to_leave_and_come_back_is_a_rewind(house: WebHouse, session: str) -> None:
+    with Client.open(house) as client:
+        for number in range(21):
+            client.send(type="subscribe", id=number, session=session, after=0)
+            assert client.wait_for("live")
+            client.send(type="unsubscribe", session=session)
+        client.send(type="subscribe", id=21, session=session, after=0)
+        assert client.wait_for("error")["code"] == "slow_down"
+
+
 def test_who_asks_too_often_is_told_to_slow_down(house: WebHouse) -> None:
     with Client.open(house) as client:
         for number in range(400):
