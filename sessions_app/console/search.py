@@ -14,7 +14,7 @@ from sessions_app.console.rows import ConsoleBuilder, Context, Line, Printed, li
 MAX_HITS = 200
 MAX_SECONDS = 2.0
 MAX_NEEDLE = 200  # characters
-_READ_AT_ONCE = 500  # events
+_READ_AT_ONCE = 100  # events, 32 KB each at most: time is looked at after them
 _EXCERPT = 160  # characters of a line, around what was found
 _BEGIN: Place = (0, 0)
 

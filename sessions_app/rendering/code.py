@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from functools import cache
 from html import escape
@@ -13,6 +14,8 @@ from pygments.lexers import get_lexer_by_name
 from pygments.token import STANDARD_TYPES
 
 MAX_HIGHLIGHTED = 200_000  # characters; what is longer stays plain
+MAX_LAID_OUT = 1_000_000
+_INDENTED = json.JSONEncoder(ensure_ascii=False, indent=2)
 # Lexers look ahead over lines and over empty space: what has more than people write stays plain.
 _LONGEST_LINE = 400
 _LONGEST_GAP = 20  # empty lines
@@ -37,7 +40,7 @@ _LANGUAGES = {
     "rust": "rust rs",
 }
 # what is looked for up to the end of the text, each time that it begins
-_COSTLY = {"cpp": ('R"', 20)}
+_COSTLY = {"cpp": ('R"', 200), "rust": ("r#", 200)}
 _LEXERS = {alias: name for name, aliases in _LANGUAGES.items() for alias in aliases.split()}
 CLASSES = frozenset(STANDARD_TYPES.values()) - {""}
 _FORMATTER = HtmlFormatter(nowrap=True)
@@ -61,6 +64,22 @@ def block_html(code: str, language: str = "", label: str = "Code") -> str:
         f'<pre class="code" tabindex="0" role="group" aria-label="{escape(label)}">'
         f"<code>{inside}</code></pre>"
     )
+
+
+def laid_out(value: object) -> str | None:
+    """JSON, each value on a line of its own; None for what is so deeply nested that its indents
+    would be a thousand times its length."""
+    pieces: list[str] = []
+    size = 0
+    try:
+        for piece in _INDENTED.iterencode(value):
+            size += len(piece)
+            if size > MAX_LAID_OUT:
+                return None
+            pieces.append(piece)
+    except RecursionError:
+        return None
+    return "".join(pieces)
 
 
 def language_of(path: str) -> str:

@@ -22,7 +22,7 @@ from django.utils.safestring import SafeString, mark_safe
 from sessions_app.console import unmasked
 from sessions_app.models import Event
 from sessions_app.modes import NO_MODEL
-from sessions_app.rendering.code import block_html
+from sessions_app.rendering.code import block_html, laid_out
 from sessions_app.rendering.markdown import Setting, markdown_html, plain_html, run_files
 
 _MAX_TITLE = 200  # characters of a step's title
@@ -175,7 +175,7 @@ def _called(data: Data) -> Entry:
     arguments = dict(data["arguments"])
     folds = [Fold("Code", code, "python")] if (code := str(arguments.pop("code", ""))) else []
     if arguments:
-        shown = json.dumps(arguments, ensure_ascii=False, indent=2)
+        shown = laid_out(arguments) or json.dumps(arguments, ensure_ascii=False)
         folds.append(Fold("Arguments", shown, "json"))
     if data["result"]:
         folds.append(_result(data["result"]))
@@ -186,9 +186,10 @@ def _called(data: Data) -> Entry:
 def _result(result: str) -> Fold:
     """JSON on lines of its own, anything else as it is."""
     try:
-        return Fold("Result", json.dumps(json.loads(result), ensure_ascii=False, indent=2), "json")
+        shown = laid_out(json.loads(result))
     except (ValueError, RecursionError):
-        return Fold("Result", result)
+        shown = None
+    return Fold("Result", shown, "json") if shown else Fold("Result", result)
 
 
 def _size_of(code: str) -> str:

@@ -20,7 +20,7 @@ from django.utils.safestring import SafeString, mark_safe
 from execution_app.models import Artifact
 from execution_app.services import artifact_file
 from sessions_app.console import unmasked
-from sessions_app.rendering.code import block_html, language_of
+from sessions_app.rendering.code import block_html, laid_out, language_of
 from sessions_app.rendering.markdown import Setting, markdown_html, run_files
 from sessions_app.rendering.pictures import Size, picture_size
 
@@ -28,6 +28,7 @@ TEXT_BYTES = 200_000
 TABLE_BYTES = 2_000_000  # in which the first rows are looked for
 ROWS, COLUMNS = 200, 30
 _LONGEST_CELL = 200
+_LONGEST_NUMBER = 60
 _COUNTED_BYTES = 64 * 2**20  # in which lines are counted
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg"})
 _TABLES = frozenset({".csv", ".tsv"})
@@ -115,7 +116,7 @@ def _code(artifact: Artifact, text: str) -> Preview:
 
 def _laid_out(text: str) -> str:
     try:
-        return json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+        return laid_out(json.loads(text)) or text
     except (ValueError, RecursionError):
         return text
 
@@ -130,7 +131,7 @@ def _table(artifact: Artifact, text: str, ending: str) -> Preview | None:
         return None
     if not rows or max(map(len, rows)) < 2:
         return None
-    named = not all(_NUMBER.fullmatch(cell) for cell in rows[0])
+    named = not all(map(_is_number, rows[0]))
     columns = max(map(len, rows))
     head = rows[0] if named else [str(number) for number in range(1, columns + 1)]
     shown = rows[1:] if named else rows[:ROWS]
@@ -148,7 +149,12 @@ def _delimiter(text: str) -> str:
 
 
 def _cell(text: str) -> Cell:
-    return Cell(_cut(text), bool(_NUMBER.fullmatch(text[:60])))
+    return Cell(_cut(text), _is_number(text))
+
+
+def _is_number(text: str) -> bool:
+    """By its beginning: the pattern's time grows with the square of a row of digits."""
+    return bool(_NUMBER.fullmatch(text[:_LONGEST_NUMBER]))
 
 
 def _cut(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import uuid
 
 from django.http import HttpResponse
@@ -14,6 +15,9 @@ from sessions_app.console.search import MAX_NEEDLE, find_lines
 from sessions_app.models import Session
 from sessions_app.views.access import PageRequest, for_members, get_session
 
+# Looking takes a whole processor, of which the process has one for all its pages and sockets.
+_LOOKING = threading.BoundedSemaphore(1)
+PATIENCE_SECONDS = 5.0
 _PLACE = re.compile(r"(\d{1,18}):(\d{1,18})", re.ASCII)
 
 
@@ -51,12 +55,19 @@ def parse_place(text: str) -> Place | None:
 @require_GET
 @for_members
 def search_console(request: PageRequest, session_id: uuid.UUID) -> HttpResponse:
-    """The lines with the words of `q`, after a place when the page looks on."""
+    """The lines with the words of `q`, after a place when the page looks on. One at a time in each
+    process: who waits longer than its patience is told to come again (503)."""
     session = get_session(request, session_id)
     needle = request.GET.get("q", "").strip()[:MAX_NEEDLE]
     place = parse_place(request.GET.get("after", "0:0"))
     if not needle or place is None:
         return HttpResponse("q: some words", status=400, content_type="text/plain")
-    found = find_lines(session.pk, needle, after=place, until=session.last_seq)
+    if not _LOOKING.acquire(timeout=PATIENCE_SECONDS):
+        said = "Others are looking just now. Try again in a moment."
+        return HttpResponse(said, status=503, headers={"Retry-After": "5"}, content_type="text/plain")
+    try:
+        found = find_lines(session.pk, needle, after=place, until=session.last_seq)
+    finally:
+        _LOOKING.release()
     context = {"session": session, "needle": needle, "found": found}
     return render(request, "sessions/_found.html", context)

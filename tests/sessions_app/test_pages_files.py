@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 import uuid
 from typing import Any
 
@@ -209,3 +210,15 @@ JPEG = (
 )
 def test_the_size_of_a_picture_is_read_or_unknown(head: bytes, size: Any) -> None:
     assert size_of(head) == size
+
+
+def test_a_cell_of_digits_hangs_no_page(tab: Client, run: Run) -> None:
+    """A pattern that looks at all of it takes minutes of the processor, and the process with it."""
+    began = time.process_time()
+    assert 'class="r"' in page(tab, run, "n.csv", b"1" * 100_000 + b"x,1\n2,3\n")
+    assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize("text", ["[" * 900 + ",".join("1" * 60_000) + "]" * 900, "[" * 99_000])
+def test_json_is_not_blown_up_by_its_indents(tab: Client, run: Run, text: str) -> None:
+    assert len(page(tab, run, "deep.json", text.encode())) < 2_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
@@ -15,6 +16,7 @@ from sessions_app.models import Event
 from sessions_app.rendering import pieces
 from sessions_app.rendering.cache import TextCache
 from sessions_app.rendering.code import _LANGUAGES, MAX_HIGHLIGHTED, code_html
+from sessions_app.rendering.entries import _called
 from sessions_app.rendering.markdown import MAX_MARKDOWN, MAX_PLAIN, is_excessive, markdown_html
 from sessions_app.rendering.maths import MAX_TEX, mathml
 from sessions_app.rendering.pieces import render_pieces
@@ -122,11 +124,17 @@ def test_code_takes_no_longer_than_its_length(language: str) -> None:
     assert time.process_time() - began < ENOUGH
 
 
-def test_raw_text_that_is_never_closed_is_looked_for_a_few_times_only() -> None:
-    line = 'R"(' * 130 + "\n"
+@pytest.mark.parametrize(
+    ("language", "begun", "written"),
+    [("cpp", 'R"(', 'auto x = R"(a)";'), ("rust", 'r#"', 'let x = r#"a"#;')],
+)
+def test_raw_text_that_is_never_closed_is_looked_for_a_few_times_only(
+    language: str, begun: str, written: str
+) -> None:
+    line = begun * 130 + "\n"
     code = line * (MAX_HIGHLIGHTED // len(line))
-    assert "<span" not in code_html(code, "cpp")
-    assert "<span" in code_html('auto x = R"(a)";\n' * 20, "cpp")
+    assert "<span" not in code_html(code, language)
+    assert "<span" in code_html(f"{written}\n" * 20, language)
 
 
 def test_code_that_nobody_wrote_is_not_looked_into() -> None:
@@ -221,3 +229,11 @@ def test_many_threads_render_alike() -> None:
     text = "# A\n\n$x$ `y` *z*\n\n```python\nx = 1\n```\n"
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(lambda _: markdown_html(text), range(64)))) == 1
+
+
+def test_a_result_is_not_blown_up_by_its_indents() -> None:
+    """32 KB of an event would become 27 MB of spaces, for everybody who looks."""
+    deep = "[" * 900 + ",".join("1" * 15_000) + "]" * 900
+    data = {"tool_name": "t", "arguments": {"x": json.loads(deep)}, "result": deep}
+    for fold in _called(data).folds:
+        assert len(fold.code) < 100_000
