@@ -64,7 +64,9 @@ def search_console(request: PageRequest, session_id: uuid.UUID) -> HttpResponse:
         return HttpResponse("q: some words", status=400, content_type="text/plain")
     if not _LOOKING.acquire(timeout=PATIENCE_SECONDS):
         said = "Others are looking just now. Try again in a moment."
-        return HttpResponse(said, status=503, headers={"Retry-After": "5"}, content_type="text/plain")
+        return HttpResponse(
+            said, status=503, headers={"Retry-After": "5"}, content_type="text/plain"
+        )
     try:
         found = find_lines(session.pk, needle, after=place, until=session.last_seq)
     finally:

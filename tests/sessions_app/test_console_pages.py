@@ -28,6 +28,7 @@ from sessions_app.console.search import MAX_HITS, find_lines
 from sessions_app.event_types import CodeExecution, EventData, Output, StepStarted
 from sessions_app.models import Session
 from sessions_app.services import append_events, create_session
+from sessions_app.views import console
 
 pytestmark = pytest.mark.django_db
 
@@ -233,6 +234,20 @@ def test_a_stranger_sees_no_line_and_finds_none(client: Client, session: Session
     for name, query in (("console", {}), ("search", {"q": "line"})):
         answer = client.get(reverse(f"sessions:{name}", args=[session.pk]), query)
         assert answer.status_code == 404
+
+
+def test_searches_do_not_crowd_out_the_rest_of_the_process(
+    client: Client, alice: User, session: Session, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(run, *printed(1, 10))
+    client.force_login(alice)
+    where = reverse("sessions:search", args=[session.pk])
+    monkeypatch.setattr(console, "PATIENCE_SECONDS", 0.05)
+    with console._LOOKING:  # somebody else is looking
+        refused = client.get(where, {"q": "line"})
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+    for _ in range(2):  # and whoever looked lets the next one look
+        assert client.get(where, {"q": "line"}).status_code == 200
 
 
 def test_pieces_are_fragments(client: Client, alice: User, session: Session, run: Run) -> None:
