@@ -57,9 +57,16 @@ def for_members(
 
 def _to_the_door(request: HttpRequest) -> HttpResponse:
     if htmx := HtmxDetails(request):
-        here = htmx.current_url_abs_path or "/"
+        here = _page_of(htmx)
         return HttpResponseClientRedirect(f"{reverse(settings.LOGIN_URL)}?next={quote(here)}")
     return redirect_to_login(request.get_full_path())
+
+
+def _page_of(htmx: HtmxDetails) -> str:
+    try:
+        return htmx.current_url_abs_path or "/"
+    except ValueError:  # what a stranger calls an address
+        return "/"
 
 
 def get_session(request: PageRequest, session_id: uuid.UUID) -> Session:

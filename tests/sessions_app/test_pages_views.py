@@ -109,6 +109,11 @@ def test_within_a_fragment_the_whole_page_goes_to_sign_in(client: Client, sessio
     assert answer.headers["HX-Redirect"] == f"/sign-in/?next={at('detail', session)}"
 
 
+def test_what_is_no_address_is_no_way_back(client: Client, session: Session) -> None:
+    answer = client.get(at("status", session), headers={**HTMX, "HX-Current-URL": "http://["})
+    assert answer.headers["HX-Redirect"] == "/sign-in/?next=/"
+
+
 def test_the_way_back_stays_one_value(client: Client, session: Session) -> None:
     here = f"http://testserver{at('detail', session)}?a=1&next=//evil.example#x"
     answer = client.get(at("status", session), headers={**HTMX, "HX-Current-URL": here})
