@@ -91,11 +91,13 @@ function fail(ctx) {
 }
 
 function come({ sourceElement: source, request }) {
+  const known = failed.size > 0;
+  for (const part of failed) if (part === source || !part.isConnected) failed.delete(part);
   if (request.method !== "GET" && unanswered) {
     unanswered = false;
     if (failed.size) showParts();
     else hide();
-  } else if (failed.delete(source) && !failed.size && !unanswered) hide();
+  } else if (known && !failed.size && !unanswered) hide();
 }
 
 // A whole page in answer to a part of one is an error page: it is told, not put into that part.

@@ -125,6 +125,7 @@ def status_context(session: Session) -> Context:
         "events_url": f"/api/sessions/{session.pk}/events",
         "chip": make_chip(run),
         "acts": _acts(session.pk, run),
+        "is_settling": waits or (run is not None and (run.is_stopping or is_pausing(run))),
         "mode_label": mode_label(session),
         "no_worker": waits and not _is_worker_alive(),
         "failures": failures_of(session.pk),

@@ -198,6 +198,10 @@ def test_stop_works_while_the_socket_is_down(open_tab: OpenTab, house: House) ->
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#status .said")).to_contain_text("Stop")
     house.wait_for(run_of(house, session), "cancelled", within=30)
+    wait_for_status(page, "Stopped")
+    page.get_by_label("New task").fill("```python\nprint('sent over HTTP')\n```")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#composer-said")).to_have_text("Started.")
 
 
 def test_a_new_task_in_the_same_session(open_tab: OpenTab, house: House) -> None:
