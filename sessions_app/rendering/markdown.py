@@ -31,7 +31,8 @@ _MAX_MARKS = 20_000  # of what opens or closes something: prose and tables have 
 _MAX_NESTING = 40  # a list in a list is two levels
 _MAX_CELLS = 20_000
 _MARKS = re.compile(r"[\[\]*_`<>$|~\\]")
-_MONEY = re.compile(r"\d[^\\^_={}]*[A-Za-z]{2}[^\\^_={}]*\Z")  # between two sums: "$6, or US$"
+_SUM = re.compile(r"\d[^\\^_={}]*\Z")  # two patterns: in one, time would grow with the square
+_WORD = re.compile(r"[A-Za-z]{2}")
 _LOWEST_HEADING = 6
 FileAddress = Callable[[str], str | None]  # of a file that is named relative to a run
 Env = MutableMapping[str, Any]
@@ -141,10 +142,15 @@ def _settled(children: Iterable[Token], setting: Setting) -> Iterator[Token]:
                 yield _text(f" ({dropped.pop()})")
         elif token.type == "image":
             yield _settled_image(token, setting)
-        elif token.type == "math_inline" and _MONEY.match(token.content):
+        elif token.type == "math_inline" and _is_between_sums(token.content):
             yield _text(f"${token.content}$")
         else:
             yield token
+
+
+def _is_between_sums(content: str) -> bool:
+    """ "$6, or US$" is money and no formula."""
+    return bool(_SUM.match(content) and _WORD.search(content))
 
 
 def _settled_image(token: Token, setting: Setting) -> Token:

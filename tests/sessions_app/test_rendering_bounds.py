@@ -237,3 +237,10 @@ def test_a_result_is_not_blown_up_by_its_indents() -> None:
     data = {"tool_name": "t", "arguments": {"x": json.loads(deep)}, "result": deep}
     for fold in _called(data).folds:
         assert len(fold.code) < 100_000
+
+
+def test_what_looks_like_a_sum_of_money_is_looked_at_once() -> None:
+    """Half a minute in one regular expression: nothing else in the process moves meanwhile."""
+    began = time.process_time()
+    markdown_html("$1" + "ab" * 49_000 + "^$")
+    assert time.process_time() - began < ENOUGH / 4
