@@ -11,7 +11,9 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _TOKEN = re.compile(r"(token=)[^&\s'\"]+")
-_QUERY = re.compile(r"([^\s'\"?]*)\?\S+")
+# looked for from the beginning of a word only: from each of its letters, a stranger's address of
+# 15 KB would keep the process for seconds
+_QUERY = re.compile(r"(?<![^\s'\"?])([^\s'\"?]*)\?\S+")
 _LINK_PATH = "/sign-in/link"
 
 

@@ -7,6 +7,7 @@ import logging.config
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,13 @@ def test_a_link_that_signs_in_is_not_logged(address: str) -> None:
 def test_other_queries_are_logged() -> None:
     event = {"request": "GET /sessions/?q=dust"}
     assert hide_tokens(None, "", event) == {"request": "GET /sessions/?q=dust"}
+
+
+def test_a_long_address_is_looked_at_once() -> None:
+    address = "/" + "a" * 60_000 + "'?x"
+    began = time.process_time()
+    hide_tokens(None, "", {"request": f"GET {address}"})
+    assert time.process_time() - began < 5  # it took a minute
 
 
 def test_a_foreign_host_is_one_warning(log_file: Path, db: None) -> None:
