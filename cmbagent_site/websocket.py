@@ -25,7 +25,7 @@ Application = Callable[
 ]
 
 MAX_WAITING_FRAMES = 500
-MAX_UNSENT_BYTES = 64 * 2**20  # the windows of all subscriptions of one socket
+MAX_UNSENT_BYTES = 16 * 2**20  # who reads at all never has so many windows under way
 TEXT = 0x81  # a whole message of text
 POLICY_VIOLATION, RESTARTING = 1008, 1012
 FLUSH_SECONDS = 0.2  # for the last frames to leave before the process does
