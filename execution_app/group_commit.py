@@ -23,7 +23,7 @@ COMMITTER_SOCKET = "committer.sock"  # in RUNTIME_DIR
 MAX_PACKET_BYTES = 96 * 1024  # what a socket takes in one piece; large batches are rare commits
 STORED, ALONE = b"1", b"0"
 ANSWER_WITHIN_SECONDS = 2.0
-RETRY_SECONDS = 1.0
+FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 1.0, 30.0  # before the next try, after each in vain
 
 
 def packet(batch: Batch) -> bytes:
@@ -46,6 +46,7 @@ class Committer:
 
     def __init__(self) -> None:
         self._connection: socket.socket | None = None
+        self._pause = FIRST_PAUSE_SECONDS
         self._not_before = 0.0
 
     def takes(self, batch: Batch) -> bool:
@@ -59,8 +60,11 @@ class Committer:
             answer = self._connection.recv(1)
         except OSError:
             answer = b""
-        if not answer:  # gone, or too slow
+        if answer:
+            self._pause = FIRST_PAUSE_SECONDS
+        else:  # gone, or too slow
             self.close()
+            self._rest()
         return answer == STORED
 
     def _is_connected(self) -> bool:
@@ -74,7 +78,7 @@ class Committer:
                 connection.connect(path)
         except OSError:
             connection.close()
-            self._not_before = now + RETRY_SECONDS
+            self._rest()
             return False
         self._connection = connection
         return True
@@ -83,4 +87,8 @@ class Committer:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-            self._not_before = time.monotonic() + RETRY_SECONDS
+
+    def _rest(self) -> None:
+        """A committer that is frozen costs each supervisor a wait now and then, not at each batch."""
+        self._not_before = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, LAST_PAUSE_SECONDS)

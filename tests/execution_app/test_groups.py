@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -240,6 +241,21 @@ def test_without_a_committer_nobody_waits(settings: Any, tmp_path: Any) -> None:
     settings.RUNTIME_DIR = tmp_path
     client = Committer()
     assert not client._is_connected()
+
+
+@pytest.mark.django_db
+def test_a_committer_that_does_not_answer_is_asked_ever_more_rarely(
+    make_claim: MakeClaim, committer: GroupCommitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("execution_app.group_commit.ANSWER_WITHIN_SECONDS", 0.05)
+    claim, client = make_claim(), Committer()
+    rests = []
+    for _ in range(7):
+        client._not_before = 0.0
+        assert not client.takes(batch_of(claim, out("a\n")))  # nobody serves
+        rests.append(round(client._not_before - time.monotonic()))
+    assert rests == [1, 2, 4, 8, 16, 30, 30]
+    assert told(claim) == []
 
 
 def connection_that_stays() -> Any:
