@@ -60,16 +60,17 @@ def find_lines(
     wanted = needle.casefold()
     hits: list[Hit] = []
     place = after
-    for run, lines in _pages(session_id, after=after, until=until):
+    for run, lines, new in _pages(session_id, after=after, until=until):
         if place != after and time.monotonic() > deadline:
             return Found(hits, place)
-        for index, line in enumerate(lines):
+        for index in new:
+            line = lines[index]
+            place = max(place, line.place)
             if line.place <= after or wanted not in (text := line.whole).casefold():
                 continue
             hits.append(_hit(run, lines, index, text, wanted))
             if len(hits) >= MAX_HITS:
                 return Found(hits, line.place)
-        place = lines[-1].place if lines else place
     return Found(hits)
 
 
@@ -89,18 +90,27 @@ def _hit(run: Run, lines: Sequence[Line], index: int, text: str, wanted: str) ->
     )
 
 
-def _pages(session_id: uuid.UUID, *, after: Place, until: int) -> Iterator[tuple[Run, list[Line]]]:
-    """All lines in order, run by run, a few events at a time."""
+def _pages(
+    session_id: uuid.UUID, *, after: Place, until: int
+) -> Iterator[tuple[Run, list[Line], range]]:
+    """All lines in order, run by run, a few events at a time, and which of them come for the first
+    time: a page begins with the end of the one before, so that each line has its neighbours."""
     for run in Run.objects.filter(session=session_id).order_by("number"):
         builder = ConsoleBuilder()
         builder.begin_run(run.number, Context(), midway=False)
         cursor = after[0] - 1
+        kept: list[Line] = []
+        first = 0
         while printed := _printed(run, cursor, until):
             for output in printed:
                 builder.write(output)
             cursor = printed[-1].seq
-            yield run, builder.take_ended()
-        yield run, lines_of(builder.items)
+            lines = kept + builder.take_ended()
+            yield run, lines, range(first, len(lines) - 1)
+            kept = lines[-2:]
+            first = max(0, len(kept) - 1)
+        lines = kept + lines_of(builder.items)
+        yield run, lines, range(first, len(lines))
 
 
 def _printed(run: Run, after: int, until: int) -> list[Printed]:

@@ -195,6 +195,15 @@ def test_words_are_found_whatever_their_case_and_colour(session: Session, run: R
     assert found.next is None
 
 
+def test_every_hit_has_its_neighbours(session: Session, run: Run) -> None:
+    tell(run, *printed(1, 450, size=1))
+    found = find_lines(session.pk, "line")
+    more = find_lines(session.pk, "line", after=found.next) if found.next else found
+    for hit in [*found.hits, *more.hits]:
+        assert hit.above == (f"line {hit.number - 1}" if hit.number > 1 else "")
+        assert hit.below == f"line {hit.number + 1}"
+
+
 def test_many_hits_come_in_pages(session: Session, run: Run) -> None:
     tell(run, *printed(1, 1000, size=90))
     found = find_lines(session.pk, "line")
