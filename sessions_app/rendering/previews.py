@@ -54,7 +54,7 @@ class Preview:
     kind: Kind
     note: str = ""
     html: SafeString = _NOTHING
-    head: Sequence[str] = ()
+    head: Sequence[Cell] = ()  # as the first row below: names stand over their numbers
     rows: Sequence[Sequence[Cell]] = ()
     size: Size | None = None
 
@@ -135,10 +135,14 @@ def _table(artifact: Artifact, text: str, ending: str) -> Preview | None:
     columns = max(map(len, rows))
     head = rows[0] if named else [str(number) for number in range(1, columns + 1)]
     shown = rows[1:] if named else rows[:ROWS]
+    below = shown[0] if shown else []
     return Preview(
         "table",
         _counted(artifact, named, len(shown), columns),
-        head=[_cut(name) for name in head[:COLUMNS]],
+        head=[
+            Cell(_cut(name), column < len(below) and _is_number(below[column]))
+            for column, name in enumerate(head[:COLUMNS])
+        ],
         rows=[[_cell(text) for text in row[:COLUMNS]] for row in shown],
     )
 
