@@ -40,6 +40,7 @@ export class Console {
   #following = true;
   #attached = true;
   #held = null; // events that arrive while the end is being fetched
+  #until = 0; // what the end that was fetched has already; the stream may be behind it
   #folded = remembered("folded", []);
   #onChange;
 
@@ -70,6 +71,7 @@ export class Console {
   // -- what arrives ---------------------------------------------------------------------------------
   /** One event of the console, in order. */
   add(event) {
+    if (event.seq <= this.#until) return;
     if (this.#held) this.#held.push(event);
     else if (event.event_type !== "output") this.#cross(event);
     else if (this.#attached) this.#append(event);
@@ -280,7 +282,7 @@ export class Console {
     this.#held = null;
     if (piece) this.#take(piece);
     this.#attached = Boolean(piece);
-    for (const event of held) if (!piece || event.seq > Number(piece.dataset.until)) this.add(event);
+    for (const event of held) this.add(event);
     return this.#attached;
   }
 
@@ -298,6 +300,7 @@ export class Console {
     this.#lines.replaceChildren(...piece.children);
     this.#recount();
     if (key === undefined) return; // not the end
+    this.#until = Number(piece.dataset.until);
     this.#border = { key: Number(key), step, title, run: Number(run) };
     this.#inks = { stdout: new Ink(penOf(stdout)), stderr: new Ink(penOf(stderr)) };
     const last = this.#lines.lastElementChild;

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from tests.browser.accessibility import SCHEMES, violations
 from tests.browser.conftest import House, OpenTab
@@ -15,6 +16,7 @@ from tests.browser.test_session_page import (
     lines,
     numbers,
     overflow,
+    run_of,
     start,
     wait_for_lines,
     wait_for_status,
@@ -221,6 +223,45 @@ def test_the_end_is_exact_when_one_comes_back_while_it_prints(
     expect(page.locator("#lines .ln").last).to_have_text("line 2999", timeout=LONG)
     shown = numbers(page)
     assert shown == list(range(shown[0], 3001))
+
+
+def test_a_stream_that_is_behind_the_end_that_was_fetched_adds_nothing_twice(
+    open_tab: OpenTab, house: House
+) -> None:
+    page = open_tab("/")
+    late: list[Callable[[], None]] = []
+    state = {"holds": False}
+
+    def hold_back(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+
+        def pass_on(message: str | bytes) -> None:
+            if state["holds"]:
+                late.append(lambda: socket.send(message))
+            else:
+                socket.send(message)
+
+        server.on_message(pass_on)
+
+    page.route_web_socket(re.compile("/ws/"), hold_back)
+    session = start(page, COUNTING.format(lines=1500, pause=0.004), "late stream")
+    wait_for_lines(page, 1050)
+    page.goto("about:blank")  # else it is the same page, which has that line
+    page.goto(f"{house.url}/sessions/{session}/#L3")
+    expect(page.locator("#lines .ln.here")).to_have_attribute("data-n", "3")
+    state["holds"] = True
+    house.wait_for(run_of(house, session), "completed")
+    page.get_by_role("button", name="Follow").click()
+    expect(page.locator("#lines .ln").last).to_have_text("line 1499", timeout=LONG)
+    page.wait_for_timeout(500)  # frames pass only while the browser is listened to
+    state["holds"] = False
+    assert late, "the stream was not behind"
+    for send in late:
+        send()
+    wait_for_status(page, "Completed")
+    page.wait_for_timeout(1000)  # what would come twice would be there
+    shown = numbers(page)
+    assert shown == list(range(shown[0], 1501))
 
 
 def test_axe_finds_nothing_in_any_part(open_tab: OpenTab, session: str) -> None:
