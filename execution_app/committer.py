@@ -27,7 +27,6 @@ from sessions_app.hints import keep_one_loop
 
 logger = structlog.get_logger(__name__)
 
-BACKLOG = 1024
 CALM_SECONDS = 0.1
 LOCK_TIMEOUT = "500ms"  # one row that somebody keeps must not keep the others
 
@@ -40,7 +39,7 @@ class GroupCommitter:
     def __init__(self) -> None:
         keep_one_loop()
         connection_created.connect(_limit_locks)
-        self._listener = _listen()
+        self._listener = control.listen_for_packets(COMMITTER_SOCKET)
         self._clients = selectors.DefaultSelector()
         self._clients.register(self._listener, selectors.EVENT_READ)
         logger.info("committer_started")
@@ -113,15 +112,6 @@ class GroupCommitter:
         with contextlib.suppress(KeyError):
             self._clients.unregister(client)
         client.close()
-
-
-def _listen() -> socket.socket:
-    (control.runtime_dir() / COMMITTER_SOCKET).unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-    with control.short_path(COMMITTER_SOCKET) as path:
-        listener.bind(path)
-    listener.listen(BACKLOG)
-    return listener
 
 
 def _limit_locks(connection: Any, **_: object) -> None:

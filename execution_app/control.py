@@ -16,6 +16,7 @@ from pathlib import Path
 from django.conf import settings
 
 LOOK, DRAIN = b"look", b"drain"
+BACKLOG = 1024
 
 
 def owner_name(pid: int) -> str:
@@ -91,6 +92,17 @@ def _send(pid: int, word: bytes) -> None:
         short_path(socket_name(pid)) as path,
     ):
         sender.sendto(word, path)
+
+
+# -- processes that serve the supervisors of this host ------------------------------------------
+def listen_for_packets(name: str) -> socket.socket:
+    """The socket of this name in the runtime folder, in place of one that a dead process left."""
+    (runtime_dir() / name).unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    with short_path(name) as path:
+        listener.bind(path)
+    listener.listen(BACKLOG)
+    return listener
 
 
 # -- draining ---------------------------------------------------------------------------------

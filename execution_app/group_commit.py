@@ -28,7 +28,7 @@ FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 1.0, 30.0  # before the next try, afte
 
 def packet(batch: Batch) -> bytes:
     lines = batch.lines
-    fence = [batch.owner, batch.attempt, batch.batch]
+    fence = [batch.owner, batch.attempt, batch.number]
     told: list[Any] = [str(lines.session_id), str(lines.run_id), *fence, lines.events]
     return json.dumps(told, separators=(",", ":")).encode()
 

@@ -25,7 +25,6 @@ from execution_app.process_tree import signal_process, tree_members
 logger = structlog.get_logger(__name__)
 
 PROGRAM = ("-m", "cmbagent.template")
-BACKLOG = 1024
 DELAYS = (0.0, 1.0, 5.0, 30.0)  # before a start, by how many in a row never became ready
 READY_WITHIN_SECONDS = 60.0
 ASK_EVERY_SECONDS = 5.0
@@ -41,7 +40,7 @@ class TemplateKeeper:
 
     def __init__(self) -> None:
         self._build = build_id()
-        self._listener = _listen()
+        self._listener = control.listen_for_packets(TEMPLATE_SOCKET)
         os.environ[TEMPLATE_BUILD] = self._build  # for the workers, our children
         self._process: subprocess.Popen[bytes] | None = None
         self._roster = -1
@@ -188,13 +187,3 @@ class TemplateKeeper:
             while True:
                 connection, _ = self._listener.accept()
                 connection.close()
-
-
-def _listen() -> socket.socket:
-    """Ours, not the template's: it is there before the first template and between two."""
-    (control.runtime_dir() / TEMPLATE_SOCKET).unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-    with control.short_path(TEMPLATE_SOCKET) as path:
-        listener.bind(path)
-    listener.listen(BACKLOG)
-    return listener

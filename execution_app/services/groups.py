@@ -26,7 +26,7 @@ class Batch:
 
     owner: str
     attempt: int
-    batch: int  # number of the last batch that its supervisor knows is stored
+    number: int  # of the last batch that its supervisor knows is stored
     lines: Lines
 
     @classmethod
@@ -73,4 +73,4 @@ def _fence(batches: Sequence[Batch]) -> dict[uuid.UUID, Batch]:
 
 
 def _claimed(batch: Batch) -> tuple[uuid.UUID, str, int, int]:
-    return batch.lines.session_id, batch.owner, batch.attempt, batch.batch
+    return batch.lines.session_id, batch.owner, batch.attempt, batch.number
